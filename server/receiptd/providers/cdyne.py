@@ -1,0 +1,385 @@
+"""CDYNE, now Esendex US: PostBackURLs of SMS Notify! and of Phone Notify!, form posts.
+
+Source: the vendor's pages "SMS Notify! PostBackURLs", "SMS Message Sent Postback", "... Response
+Postback", "... Delivery Receipt Postback" and "StatusChangePostURL" (wiki.cdyne.com,
+blog.cdyne.com), and the type pages of esendex.us (MMS posts, DeliveryReceiptCode,
+OutgoingPostback, IncomingPostback). Inferred: that the dates in a delivery receipt's text are
+UTC, and what state a call is in.
+
+CDYNE offers auto-responses through the PostBackURL, so a body in a 200 might be sent to
+somebody's phone: what is accepted is answered with an empty one. Only an error, which is no 200,
+carries a line of text.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from random import Random
+from typing import NamedTuple
+from urllib.parse import urlencode
+from uuid import UUID
+
+from receiptd.providers import Code, Endpoint, Invalid, Post, Provider
+from receiptd.providers.post import Fields
+from receiptd.providers.values import (
+    SMPP_WORDS,
+    identifier,
+    integer,
+    phone,
+    smpp_time,
+    us_text,
+    us_time,
+    wall,
+    word,
+)
+from receiptd.receipt import Kind, Receipt, State
+
+# Not here, so that the receipt's text decides: 999, "failed for an unknown reason".
+CODES = {
+    "000": Code(State.DELIVERED, "Delivered to the phone"),
+    "003": Code(State.ENROUTE, "Delivered to carrier"),
+    "004": Code(State.ACCEPTED, "Accepted by carrier"),
+    "005": Code(State.UNDELIVERABLE, "Deleted or undeliverable"),
+    "008": Code(State.EXPIRED, "Expired at carrier"),
+    "015": Code(State.REJECTED, "Invalid service type"),
+    "017": Code(State.REJECTED, "Invalid criteria"),
+    "021": Code(State.REJECTED, "Message too long"),
+    "023": Code(State.REJECTED, "Rejected by carrier"),
+    "024": Code(State.UNDELIVERABLE, "Delivery attempted and failed"),
+    "028": Code(State.REJECTED, "Sender exceeded the carrier's rate"),
+    "029": Code(State.REJECTED, "Recipient exceeded the carrier's rate"),
+    "030": Code(State.REJECTED, "Sender and recipient exceeded the carrier's rate"),
+    "032": Code(State.REJECTED, "Invalid message format, or message too large"),
+    "090": Code(State.REJECTED, "Bad address"),
+    "091": Code(State.REJECTED, "Invalid routing"),
+}
+
+# CDYNE tries a message three times in all and then cancels it without a word: 0 is not final.
+SENT = {
+    "1": Code(State.ENROUTE, "Handed to the aggregator"),
+    "0": Code(State.ENROUTE, "Not accepted by the aggregator, most likely a landline"),
+}
+
+
+class Form(NamedTuple):
+    """One of the posts: known by its marker, the first that is present and not empty."""
+
+    marker: str
+    kind: Kind
+    time: str | None
+    """The field that holds `reported_at`; a delivery's is in its text."""
+    linked: str | None
+    """The field that holds `linked_id`."""
+
+
+FORMS = (
+    Form("SMSSent", Kind.SENT, "SentTime", None),
+    Form("SMSResponse", Kind.REPLY, "ResponseReceiveDate", "MatchedMessageID"),
+    Form("DeliveryReceipt", Kind.DELIVERY, None, "BackupMessageID"),
+    Form("MMSSent", Kind.SENT, "SentTime", None),
+    Form("MMSResponse", Kind.REPLY, "ResponseReceiveDate", "MatchedMessageID"),
+)
+_SMS = {form.kind: form for form in reversed(FORMS)}
+
+# The fields that have their place in a receipt. Everything else is kept in `extra`: linked
+# identifiers and the delivery receipt's text as they came, and the marker of an MMS post.
+_COMMON = {"messageid", "referenceid", "fromphonenumber", "tophonenumber"}
+_KNOWN = {
+    Kind.SENT: frozenset({"smssent", "senttime"} | _COMMON),
+    Kind.REPLY: frozenset({"smsresponse", "responsereceivedate", "message"} | _COMMON),
+    Kind.DELIVERY: frozenset({"deliveryreceipt", "code"} | _COMMON),
+}
+
+_TEXT = "DeliveryReceiptMessage"
+# SMPP v3.4, appendix B: the parts of a receipt's text, of which `text` is the last.
+_PART = re.compile(
+    r"(?<!\S)(id|sub|dlvrd|submit[\s_]+date|done[\s_]+date|stat|err|text)\s*:", re.I
+)
+
+
+class Cdyne(Provider):
+    """The receipts and replies of SMS Notify!."""
+
+    name = "cdyne"
+    title = "CDYNE SMS Notify!"
+    path = "/cdyne"
+    region = "US"
+    codes = CODES
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        super().__init__(endpoint)
+        self._configured = {_three_digits(code): state for code, state in endpoint.codes.items()}
+
+    def read(self, post: Post) -> list[Receipt]:
+        """The one receipt of a post: sent, reply or delivery."""
+        fields = post.fields
+        for form in FORMS:
+            marker = fields.get(form.marker)
+            if marker is not None:
+                return [_READ[form.kind](self, form, marker, fields, post.raw)]
+        markers = ", ".join(form.marker for form in FORMS)
+        raise Invalid(
+            FORMS[0].marker,
+            f"none of {markers} has a value: one of them must say what is posted",
+        )
+
+    def _sent(self, form: Form, marker: str, fields: Fields, raw: bytes) -> Receipt:
+        code = word(form.marker, marker)
+        known = SENT.get(marker)
+        return self._receipt(form, fields, raw)._replace(
+            state=known.state if known else State.ENROUTE,
+            code=code,
+            description=known.text if known else None,
+        )
+
+    def _reply(self, form: Form, _marker: str, fields: Fields, raw: bytes) -> Receipt:
+        """What a subscriber wrote. It has no state of its own, so UNKNOWN; the identifier that
+        it answers (none where that is all zeros) is `linked_id`."""
+        return self._receipt(form, fields, raw)._replace(text=fields.verbatim("Message"))
+
+    def _delivery(self, form: Form, _marker: str, fields: Fields, raw: bytes) -> Receipt:
+        """A delivery receipt. The parts of its text are kept in `extra` as
+        `DeliveryReceiptMessage.stat` and so on; where the text has none of them, as that of an
+        MMS, it is the `stat` itself. `Code` repeats `err`: where they differ `Code` counts,
+        and the description tells."""
+        text = fields.get(_TEXT)
+        parts = parts_of(text)
+        error = parts.get("err")
+        code = _three_digits(word("Code", fields.get("Code") or error))
+        state, description = self._status(code, parts.get("stat") if parts else text)
+        if error is not None and _three_digits(error) != code:
+            description = f"{description or 'Code ' + str(code)} (the receipt's text: err {error})"
+        receipt = self._receipt(form, fields, raw)
+        return receipt._replace(
+            state=state,
+            code=code,
+            description=description,
+            reported_at=smpp_time(
+                f"{_TEXT} done date", parts.get("done date"), self.endpoint.timezone
+            ),
+            extra={**receipt.extra, **_named(parts)},
+        )
+
+    def _receipt(self, form: Form, fields: Fields, raw: bytes) -> Receipt:
+        """What the posts have in common."""
+        get = fields.get
+        linked = get(form.linked) if form.linked else None
+        return Receipt(
+            endpoint=self.endpoint.name,
+            provider=self.name,
+            kind=form.kind,
+            message_id=identifier("MessageID", get("MessageID")),
+            state=State.UNKNOWN,
+            code=None,
+            recipient=phone("ToPhoneNumber", get("ToPhoneNumber")),
+            reported_at=(
+                us_time(form.time, get(form.time), self.endpoint.timezone) if form.time else None
+            ),
+            raw=raw,
+            sender=get("FromPhoneNumber"),
+            reference=get("ReferenceID"),
+            extra=fields.rest(_KNOWN[form.kind]),
+            linked_id=(
+                identifier(form.linked, linked)
+                if form.linked and linked and linked.strip("0-")
+                else None
+            ),
+        )
+
+    def _status(self, code: str | None, stat: str | None) -> tuple[State, str | None]:
+        """State and description: as configured, else by the vendor's table, else by the SMPP
+        word in the receipt's text."""
+        known = CODES.get(code) if code else None
+        configured = self._configured.get(code) if code else None
+        if known:
+            return configured or known.state, known.text
+        return configured or SMPP_WORDS.get((stat or "").upper(), State.UNKNOWN), stat
+
+    def sample(self, random: Random, at: datetime) -> Receipt:
+        """A post such as CDYNE sends: mostly deliveries, some sent, a few replies."""
+        kind = random.choice((Kind.DELIVERY,) * 7 + (Kind.SENT,) * 2 + (Kind.REPLY,))
+        form = _SMS[kind]
+        zone = self.endpoint.timezone
+        fields = {
+            form.marker: "1",
+            "MessageID": _guid(random),
+            "ReferenceID": random.choice(("", "12345")),
+            "FromPhoneNumber": "17575449510",
+            "ToPhoneNumber": f"1757237{random.randrange(10_000):04}",
+        }
+        if form.time:
+            fields[form.time] = us_text(at, zone) or ""
+        if kind is Kind.REPLY:
+            fields["MatchedMessageID"] = random.choice((_guid(random), str(UUID(int=0))))
+            fields["Message"] = random.choice(("Test", "STOP", "See you at 5 & bring Zoë"))
+        elif kind is Kind.DELIVERY:
+            code = random.choice(("000", "000", "000", "000", "003", "004", "005", "008", "023"))
+            date = wall(at, zone).strftime("%y%m%d%H%M")
+            fields[_TEXT] = (
+                f"sm: msg: id:{random.getrandbits(56)} sub:001 dlvrd:001 submit date:{date} "
+                f"done date:{date} stat:{CODES[code].state} err:{code} text:"
+            )
+            fields["Code"] = code
+        return self.read(_form(fields))[0]._replace(raw=b"")
+
+    def write(self, receipt: Receipt) -> Post:
+        """The post of `receipt`, its time to the second (a delivery's is in its text)."""
+        form = _SMS[receipt.kind]
+        extra = dict(receipt.extra)
+        for part in _named(parts_of(_text_of(extra))):
+            extra.pop(part, None)
+        fields = {
+            form.marker: receipt.code if receipt.kind is Kind.SENT else "1",
+            "MessageID": receipt.message_id,
+            "ReferenceID": receipt.reference,
+            "FromPhoneNumber": receipt.sender,
+            "ToPhoneNumber": receipt.recipient,
+            "Message": receipt.text,
+        }
+        if form.time:
+            fields[form.time] = us_text(receipt.reported_at, self.endpoint.timezone)
+        else:
+            fields["Code"] = receipt.code
+        if form.linked and form.linked.casefold() not in {name.casefold() for name in extra}:
+            fields[form.linked] = receipt.linked_id
+        return _form(fields, extra)
+
+
+_READ = {Kind.SENT: Cdyne._sent, Kind.REPLY: Cdyne._reply, Kind.DELIVERY: Cdyne._delivery}
+
+
+def parts_of(text: str | None) -> dict[str, str]:
+    """The parts of an SMPP-style receipt text that are not empty, by their names in it: `id`,
+    `sub`, `dlvrd`, `submit date`, `done date`, `stat` (which may hold spaces), `err`, `text`."""
+    parts: dict[str, str] = {}
+    found = list(_PART.finditer(text)) if text else []
+    for number, match in enumerate(found, 1):
+        assert text is not None
+        name = " ".join(match[1].lower().replace("_", " ").split())
+        last = name == "text" or number == len(found)
+        value = text[match.end() : None if last else found[number].start()].strip()
+        if value:
+            parts.setdefault(name, value)
+        if last:
+            break
+    return parts
+
+
+def _named(parts: Mapping[str, str]) -> dict[str, object]:
+    return {f"{_TEXT}.{name}": value for name, value in parts.items()}
+
+
+def _text_of(extra: Mapping[str, object]) -> str | None:
+    for name, value in extra.items():
+        if name.casefold() == _TEXT.casefold():
+            return str(value[0] if isinstance(value, list) else value).strip()
+    return None
+
+
+def _three_digits(code: str | None) -> str | None:
+    """`code` as the vendor's table has it, whatever zeros it came with."""
+    return code.zfill(3) if code and code.isdecimal() else code
+
+
+def _guid(random: Random) -> str:
+    return str(UUID(int=random.getrandbits(128), version=4))
+
+
+def _form(fields: Mapping[str, str | None], extra: Mapping[str, object] = {}) -> Post:
+    sent = [(name, value) for name, value in fields.items() if value is not None]
+    body = urlencode([*sent, *extra.items()], doseq=True)
+    return Post("POST", b"", body.encode(), "application/x-www-form-urlencoded")
+
+
+# Phone Notify!. The vendor's page says "1 answered, 2 or more not answered".
+ANSWERED = Code(State.DELIVERED, "Answered")
+UNANSWERED = Code(State.UNDELIVERABLE, "Not answered")
+UNDER_WAY = Code(State.ENROUTE, "Not answered so far")
+UNTOLD = Code(State.UNKNOWN, "Ended")
+
+_CALL = frozenset({"queueid", "responsecode"})
+
+
+class CdynePhone(Provider):
+    """The calls of Phone Notify!: each stage of a call is a receipt of its own.
+
+    Everything but QueueID and ResponseCode is in `extra` as it came, the variables that the
+    call's script collected too: it tells the stages of one call apart.
+    """
+
+    name = "cdyne-phone"
+    title = "CDYNE Phone Notify!"
+    path = "/cdyne/phone"
+    region = "US"
+
+    def read(self, post: Post) -> list[Receipt]:
+        """The one stage of a call. It is reported at its EndTime, before it has one at its
+        StartTime. The phone and the caller's number are there where Esendex sends them."""
+        fields = post.fields
+        get = fields.get
+        zone = self.endpoint.timezone
+        number = integer("ResponseCode", get("ResponseCode"))
+        integer("Duration", get("Duration"))
+        started = us_time("StartTime", get("StartTime"), zone)
+        ended = us_time("EndTime", get("EndTime"), zone)
+        status = _call_status(number, ended=ended is not None)
+        code = None if number is None else str(number)
+        return [
+            Receipt(
+                endpoint=self.endpoint.name,
+                provider=self.name,
+                kind=Kind.CALL,
+                message_id=identifier("QueueID", get("QueueID")),
+                state=self.endpoint.codes.get(code or "", status.state),
+                code=code,
+                recipient=_phone_or_none(get("phonenumber")),
+                reported_at=ended or started,
+                raw=post.raw,
+                description=status.text,
+                sender=get("callerid"),
+                extra=fields.rest(_CALL),
+            )
+        ]
+
+    def sample(self, random: Random, at: datetime) -> Receipt:
+        """The last stage of a call, most of them answered."""
+        zone = self.endpoint.timezone
+        seconds = random.randrange(2, 120)
+        code = random.choice(("1", "1", "1", "1", "2", "3"))
+        fields = {
+            "QueueID": str(random.randrange(10**6, 10**12)),
+            "ResponseCode": code,
+            "StartTime": us_text(at - timedelta(seconds=seconds), zone),
+            "EndTime": us_text(at, zone),
+            "Duration": str(seconds),
+            "machinedetection": random.choice(("HUMAN", "MACHINE", "FAX")),
+            "AC": "0",
+            "digitsdialed": str(random.randrange(10)) if code == "1" else "",
+            "incoming": "false",
+            "confirm": "1",
+        }
+        return self.read(_form(fields))[0]._replace(raw=b"")
+
+    def write(self, receipt: Receipt) -> Post:
+        """The post of `receipt`; the times are in its `extra`."""
+        return _form({"QueueID": receipt.message_id, "ResponseCode": receipt.code}, receipt.extra)
+
+
+def _call_status(number: int | None, *, ended: bool) -> Code:
+    """What a ResponseCode means. A call that is not answered is given up only once it has an
+    EndTime; 0 and negative codes, which the vendor's page does not explain, never say so."""
+    if number == 1:
+        return ANSWERED
+    if not ended:
+        return UNDER_WAY
+    return UNANSWERED if number is not None and number > 1 else UNTOLD
+
+
+def _phone_or_none(value: str | None) -> str | None:
+    """`value` where it is a phone number: a call's script may use the name for anything."""
+    try:
+        return phone("phonenumber", value)
+    except Invalid:
+        return None

@@ -1,0 +1,204 @@
+"""Connection Software (formerly It's Arrived): delivery receipts by SOAP and by form post.
+
+SOAP posts reach `Csoft.receipt` through the Spyne service; the form post, which the vendor
+offers with the same fields, is read here whole. Source: the vendor's page "Real-Time Delivery
+Receipts via SOAP over HTTP(S)" and its CDR page for the report codes.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from datetime import datetime, tzinfo
+from random import Random
+from urllib.parse import urlencode
+
+from receiptd.providers import Code, Invalid, Post, Provider, Reply
+from receiptd.providers.post import Fields
+from receiptd.providers.values import identifier, integer, phone, shown, utc
+from receiptd.receipt import Kind, Outcome, Receipt, State, Verdict
+
+LONGEST_TEXT = 255
+"""Characters in the reply's Text, by the vendor's page."""
+
+REPORT_RECEIVED = 0
+REPORT_ERROR = -1
+"""The catch-all: the vendor wants its own codes or this one, never one of ours."""
+REPORT_INVALID_LOGIN = 2
+
+CODES = {
+    "0": Code(State.DELIVERED, "Accepted by phone"),
+    "-1": Code(State.UNKNOWN, "Catch-all"),
+    "-3": Code(State.ENROUTE, "Delayed by It's Arrived"),
+    "-4": Code(State.ENROUTE, "Accepted by SMSC"),
+    "2": Code(State.REJECTED, "Invalid login"),
+    "3": Code(State.REJECTED, "Invalid number"),
+    "4": Code(State.REJECTED, "Inactive number"),
+    "5": Code(State.REJECTED, "Invalid number"),
+    "7": Code(State.REJECTED, "Invalid number"),
+    "8": Code(State.REJECTED, "Blacklisted number"),
+    "11": Code(State.ENROUTE, "Invalid characters"),
+    "19": Code(State.ENROUTE, "Invalid characters"),
+    "25": Code(State.DELETED, "Deleted by SMSC"),
+    "27": Code(State.EXPIRED, "Expired by SMSC"),
+    "28": Code(State.UNDELIVERABLE, "Abandoned by SMSC"),
+}
+
+_FORM_FIELDS = frozenset(
+    {"username", "pin", "sendto", "sentto", "timestamp1", "messageidentifier", "report"}
+)
+_NO_CREDENTIAL = "NULL"
+"""What the form post sends where no username or PIN is configured."""
+
+# XML Schema's dateTime, also with a space for the T, without seconds or without an offset.
+_TIMESTAMP = re.compile(
+    r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d(\.\d{1,12})?)?(Z|[+-]\d\d:?\d\d)?", re.ASCII
+)
+
+
+class Csoft(Provider):
+    """The receipts of Connection Software."""
+
+    name = "csoft"
+    title = "Connection Software"
+    path = "/soap"
+    in_body_credentials = True
+    secrets = frozenset({"pin"})
+    codes = CODES
+
+    def credentials(self, post: Post) -> tuple[str | None, str | None]:
+        """Username and PIN of the form post; the literal `NULL` means there is none."""
+        username, pin = post.fields.verbatim("Username"), post.fields.verbatim("PIN")
+        return (
+            None if username == _NO_CREDENTIAL else username,
+            None if pin == _NO_CREDENTIAL else pin,
+        )
+
+    def read(self, post: Post) -> list[Receipt]:
+        """The one receipt of a form post."""
+        fields = post.fields
+        send_to, sent_to = fields.get("SendTo"), fields.get("SentTo")
+        extra = fields.rest(_FORM_FIELDS)
+        if send_to and sent_to and sent_to != send_to:
+            extra["SentTo"] = sent_to
+        return [
+            self.receipt(
+                fields.get("MessageIdentifier"),
+                fields.get("Report"),
+                send_to or sent_to,
+                fields.get("Timestamp1"),
+                extra=extra,
+                raw=post.raw,
+            )
+        ]
+
+    def receipt(
+        self,
+        message_id: str | None,
+        report: str | None,
+        sent_to: str | None,
+        timestamp: str | None,
+        *,
+        extra: Mapping[str, object],
+        raw: bytes,
+    ) -> Receipt:
+        """The receipt of the texts that a post carries, by SOAP or as a form.
+
+        :raises Invalid: where an identifier or a report code is missing or a text is none of
+            its kind.
+        """
+        message_id = identifier("MessageIdentifier", message_id)
+        number = integer("Report", report)
+        if number is None:
+            raise Invalid("Report", "Report is missing: it must be the vendor's report code")
+        code = str(number)
+        return Receipt(
+            endpoint=self.endpoint.name,
+            provider=self.name,
+            kind=Kind.DELIVERY,
+            message_id=message_id,
+            state=self.state(code),
+            code=code,
+            recipient=phone("SentTo", sent_to),
+            reported_at=_time(timestamp, self.endpoint.timezone),
+            raw=raw,
+            description=self.description(code),
+            extra=extra,
+        )
+
+    def sample(self, random: Random, at: datetime) -> Receipt:
+        """A receipt such as the vendor sends, most of them of a delivered message."""
+        code = random.choice(("0", "0", "0", "0", "0", "0", "-4", "27", "28", "3"))
+        return Receipt(
+            endpoint=self.endpoint.name,
+            provider=self.name,
+            kind=Kind.DELIVERY,
+            message_id=f"{random.getrandbits(48):012X}",
+            state=self.state(code),
+            code=code,
+            recipient=f"447700{random.randrange(900000, 901000)}",
+            reported_at=at.replace(microsecond=0),
+            raw=b"",
+            description=self.description(code),
+        )
+
+    def write(self, receipt: Receipt) -> Post:
+        """The form post of `receipt`, without credentials."""
+        fields = {
+            "Username": _NO_CREDENTIAL,
+            "PIN": _NO_CREDENTIAL,
+            "SendTo": receipt.recipient or "",
+            "Timestamp1": timestamp(receipt.reported_at),
+            "MessageIdentifier": receipt.message_id or "",
+            "Report": receipt.code or "",
+        }
+        body = urlencode(fields | dict(receipt.extra), doseq=True).encode()
+        return Post("POST", b"", body, "application/x-www-form-urlencoded", secrets=self.secrets)
+
+    def answer(self, receipts: Sequence[Receipt], verdicts: Sequence[Verdict]) -> Reply:
+        """The vendor's HTTP family answers in one form-encoded line (inferred for receipts)."""
+        return _form_reply(receipts[0].message_id, *report_of(verdicts[0]))
+
+    def refuse(self, post: Post, verdict: Verdict) -> Reply:
+        """An error is a report code too, in HTTP's terms a success; only a busy server is not."""
+        status = 503 if verdict.outcome is Outcome.BUSY else 200
+        return _form_reply(_echo(post.fields), *report_of(verdict), status=status)
+
+
+def report_of(verdict: Verdict) -> tuple[int, str]:
+    """The reply's Report and Text: 0 for a receipt that is stored and explained, 2 for wrong
+    credentials, else the catch-all."""
+    if verdict.outcome is Outcome.UNAUTHORIZED:
+        return REPORT_INVALID_LOGIN, "Invalid login"
+    if verdict.outcome in (Outcome.ACCEPTED, Outcome.DUPLICATE) and not verdict.mismatch:
+        return REPORT_RECEIVED, verdict.text[:LONGEST_TEXT]
+    return REPORT_ERROR, verdict.text[:LONGEST_TEXT]
+
+
+def timestamp(at: datetime | None) -> str:
+    """`at` as the vendor writes times, empty for None."""
+    return at.strftime("%Y-%m-%dT%H:%M:%SZ") if at else ""
+
+
+def _form_reply(message_id: str | None, report: int, text: str, status: int = 200) -> Reply:
+    line = urlencode({"MessageIdentifier": message_id or "", "Report": report, "Text": text})
+    return Reply(status, line.encode(), "application/x-www-form-urlencoded; charset=utf-8")
+
+
+def _echo(fields: Fields) -> str:
+    return (fields.get("MessageIdentifier") or "")[:LONGEST_TEXT]
+
+
+def _time(value: str | None, zone: tzinfo) -> datetime | None:
+    """When the status was recorded; a time without an offset is UTC unless configured."""
+    if value is None:
+        return None
+    try:
+        if _TIMESTAMP.fullmatch(value):
+            return utc(datetime.fromisoformat(value), zone)
+    except (ValueError, OverflowError):
+        pass
+    raise Invalid(
+        "Timestamp1",
+        f"Timestamp1 is {shown(value)}: a time such as 2009-06-09T10:52:00Z was expected",
+    )

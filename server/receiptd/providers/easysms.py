@@ -1,0 +1,258 @@
+"""EasySMS (Mexedia): a GET of a URL that the customer writes, with escapes that EasySMS fills in.
+
+Source: the vendor's "Appendix A: Receipt notifications". Inferred, from Kannel, whose convention
+it is: `%%` is a percent sign, the value 8, and that dates are local (Rome unless configured).
+
+The template is the configuration: the adapter is given the very dlr-url that EasySMS was given,
+and `dlr_url.Template` says which parameter carries what. A parameter that is one escape fills a
+field of the receipt. All others are kept in `extra` by their own names: the status word (where
+%d is there too), the error code, the date of sending, what stands for an escape that EasySMS does
+not document, constants, and, whole, a value that is more than one escape.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from random import Random
+from urllib.parse import urlencode
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from receiptd.providers import Code, Endpoint, Invalid, Post, Provider
+from receiptd.providers.dlr_url import Template
+from receiptd.providers.values import (
+    SMPP_WORDS,
+    decimal,
+    identifier,
+    integer,
+    iso_time,
+    phone,
+    shown,
+    wall,
+    word,
+)
+from receiptd.receipt import Kind, Receipt, State
+
+_DATE = "(?:[0-9]{4}-[0-9]{2}-[0-9]{2}[ T][0-9]{2}:[0-9]{2}(?::[0-9]{2})?)?"
+
+# What can be filled in, and how it looks where one value holds several (None: anything).
+ESCAPES = {
+    "%i": None,  # the identifier given at sending
+    "%d": "[0-9]*",  # VALUES
+    "%s": None,  # WORDS
+    "%p": None,  # the sender
+    "%P": r"\+?[0-9]*",  # the recipient
+    "%t": _DATE,  # of sending
+    "%y": _DATE,  # of the receipt
+    "%c": "[0-9]*(?:[.,][0-9]+)?",  # cost
+    "%n": "[0-9]*",  # the part's number
+    "%j": None,  # ERRORS
+    "{message_id}": None,  # the customer's own identifier of the sending
+    "{reference}": None,
+}
+IDENTIFIERS = ("{message_id}", "%i")
+
+VALUES = {
+    "1": Code(State.DELIVERED, "Delivered"),
+    "2": Code(State.UNDELIVERABLE, "Could not be delivered to the recipient"),
+    "4": Code(State.ENROUTE, "Delivered to the SMSC"),
+    "8": Code(State.ENROUTE, "Submitted to the SMSC"),
+    "16": Code(State.REJECTED, "Could not be delivered to the operator"),
+}
+# Where there is no %d, %s decides alone ...
+WORDS = SMPP_WORDS | {"RECEIVED": State.ENROUTE}
+# ... and where there is, it says more about these.
+REFINED = {
+    "2": {State.EXPIRED, State.DELETED, State.REJECTED},
+    "4": {State.ACCEPTED},
+    "8": {State.ACCEPTED},
+}
+ERRORS = {"89": "balance too low"}
+
+QUERY = "id=%i&d=%d&status=%s&from=%p&to=%P&sent=%t&done=%y&cost=%c&part=%n&err=%j"
+
+
+def template(public_url: str) -> str:
+    """A dlr-url to give to EasySMS: every escape of the table, behind `public_url` with the
+    endpoint's path (by default `/easysms`) and, where it has one, its query (a token)."""
+    base, _, query = public_url.partition("?")
+    base = base.rstrip("/")
+    if base.count("/") == 2:
+        base += EasySms.path
+    return f"{base}?{query}&{QUERY}" if query else f"{base}?{QUERY}"
+
+
+class EasySmsOptions(BaseModel):
+    """The configuration keys of an EasySMS endpoint."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    dlr_url: str = Field(
+        default=f"https://dlr.example.com/easysms?{QUERY}",
+        description="the very dlr-url that was given to EasySMS, escapes and all",
+    )
+
+
+class EasySms(Provider):
+    """The receipts of EasySMS."""
+
+    name = "easysms"
+    title = "EasySMS"
+    path = "/easysms"
+    methods = ("GET",)
+    timezone = "Europe/Rome"
+    Options = EasySmsOptions
+    codes = VALUES
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        super().__init__(endpoint)
+        options = endpoint.options
+        if not isinstance(options, EasySmsOptions):
+            options = EasySmsOptions()
+        self._template = Template(options.dlr_url, ESCAPES, IDENTIFIERS)
+        self._names = {escape: escape for escape in ESCAPES} | self._template.names
+        self._status_name = next((e for e in ("%d", "%s") if e in self._template.names), None)
+        kept = {"%t", "%j"} if self._status_name == "%s" else {"%t", "%j", "%s"}
+        single = self._template.single.items()
+        self._columns = {escape: name for escape, name in single if escape not in kept}
+        self._known = frozenset(map(self._template.key, self._columns.values()))
+
+    def read(self, post: Post) -> list[Receipt]:
+        """The one receipt of a notification."""
+        fields = self._template.fields(post)
+        sent = self._template.values(fields).get
+        name = self._names
+        message_id, linked_id = self._identifiers(sent("{message_id}"), sent("%i"))
+        code, state, description = self._status(sent("%d"), sent("%s"))
+        error = ERRORS.get(sent("%j") or "")
+        if error:
+            description = f"{description}: {error}" if description else error
+        return [
+            Receipt(
+                endpoint=self.endpoint.name,
+                provider=self.name,
+                kind=Kind.DELIVERY,
+                message_id=message_id,
+                state=state,
+                code=code,
+                recipient=phone(name["%P"], sent("%P")),
+                reported_at=iso_time(name["%y"], sent("%y"), self.endpoint.timezone),
+                raw=post.raw,
+                description=description,
+                sender=sent("%p"),
+                reference=sent("{reference}"),
+                part=integer(name["%n"], sent("%n")),
+                price=decimal(name["%c"], sent("%c")),
+                extra=fields.rest(self._known),
+                linked_id=linked_id,
+            )
+        ]
+
+    def _identifiers(self, ours: str | None, theirs: str | None) -> tuple[str | None, str | None]:
+        """`message_id` and `linked_id`: where the template has both identifiers, a message is
+        found by the customer's as well as by EasySMS's."""
+        found = []
+        for escape, value in zip(IDENTIFIERS, (ours, theirs), strict=True):
+            if value == escape:
+                name = self._names[escape]
+                raise Invalid(name, f"{name} is {shown(value)}: nobody has filled it in")
+            if value is not None:
+                found.append(identifier(self._names[escape], value))
+        for escape in IDENTIFIERS if not found else ():
+            if escape in self._template.names:
+                identifier(self._names[escape], None)
+        return found[0] if found else None, found[1] if len(set(found)) > 1 else None
+
+    def _status(
+        self, value: str | None, status: str | None
+    ) -> tuple[str | None, State, str | None]:
+        """Code, state and description: %d is the code and decides, refined by %s; without %d
+        it is %s. Configured codes win, that of %d before that of %s. (None by %j: its numbers
+        and those of %d would be taken for each other.)"""
+        if self._status_name is None:
+            return None, State.UNKNOWN, None
+        if value is None and status is None:
+            name = self._names[self._status_name]
+            raise Invalid(name, f"{name} is missing: it must say what became of the message")
+        configured = self.endpoint.codes
+        by_word = configured.get(status) if status else None
+        said = WORDS.get((status or "").upper(), State.UNKNOWN)
+        if value is None:
+            return word(self._names["%s"], status), by_word or said, None
+        code = str(integer(self._names["%d"], value))
+        known = VALUES.get(code)
+        state = known.state if known else State.UNKNOWN
+        if said in REFINED.get(code, ()):
+            state = said
+        return code, configured.get(code) or by_word or state, known.text if known else None
+
+    def sample(self, random: Random, at: datetime) -> Receipt:
+        """A notification such as EasySMS sends by this template, most of a delivered message."""
+        value, status = random.choice(
+            (("1", "DELIVRD"),) * 6 + (("4", "ACCEPTD"), ("2", "EXPIRED"), ("16", "REJECTD"))
+        )
+        filled = {
+            "%i": str(random.randrange(10**6, 10**12)),
+            "%d": value,
+            "%s": status,
+            "%p": random.choice(("TEST", "34600000000")),
+            "%P": f"346{random.randrange(10_000_000, 100_000_000)}",
+            "%t": self._written(at) or "",
+            "%y": self._written(at) or "",
+            "%c": random.choice(("0.045", "0.050")),
+            "%n": str(random.randrange(1, 4)),
+            "%j": "89" if value == "16" else "0",
+            "{message_id}": f"{random.getrandbits(48):012x}",
+            "{reference}": f"r{random.randrange(10**6)}",
+        }
+        post = Post("GET", self._template.filled(filled))
+        return self.read(post)[0]._replace(raw=b"")
+
+    def write(self, receipt: Receipt) -> Post:
+        """The notification of `receipt` by this template, its time to the minute; constants
+        and values of more than one escape come from its `extra`."""
+        ours, theirs = receipt.message_id, receipt.linked_id
+        if "{message_id}" not in self._template.names:
+            ours, theirs = None, ours
+        numeric = receipt.code is not None and receipt.code.lstrip("-").isdecimal()
+        filled = {
+            "%i": theirs,
+            "%d": receipt.code if numeric else None,
+            "%s": receipt.code,
+            "%p": receipt.sender,
+            "%P": receipt.recipient,
+            "%y": self._written(receipt.reported_at),
+            "%c": None if receipt.price is None else f"{receipt.price:f}",
+            "%n": receipt.part,
+            "{message_id}": ours,
+            "{reference}": receipt.reference,
+        }
+        fields = [(name, filled[escape]) for escape, name in self._columns.items()]
+        sent = [(name, value) for name, value in fields if value is not None]
+        query = urlencode([*sent, *receipt.extra.items()], doseq=True)
+        return Post("GET", query.encode())
+
+    def _written(self, at: datetime | None) -> str | None:
+        zone = self.endpoint.timezone
+        return wall(at, zone).isoformat(" ", "minutes") if at else None
+
+    def warnings(self) -> list[str]:
+        """What of the template can never work, or works otherwise than it looks."""
+        there = self._template.names
+        doubts = list(self._template.doubts())
+        if "%i" not in there and "{message_id}" not in there:
+            doubts.append(
+                "dlr_url has neither %i nor {message_id} in a parameter, so its receipts can "
+                "never be matched with a message: add one, such as id=%i, here and at EasySMS"
+            )
+        if self._status_name is None:
+            doubts.append(
+                "dlr_url has neither %d nor %s in a parameter, so the state of every receipt is "
+                "UNKNOWN: add d=%d, here and at EasySMS"
+            )
+        if "%P" not in there:
+            doubts.append(
+                "dlr_url has no %P in a parameter, so the recipients of one sending cannot be "
+                "told apart: add to=%P, here and at EasySMS"
+            )
+        return doubts

@@ -1,0 +1,285 @@
+"""A provider's post and its fields: bytes to names and values, and nothing else.
+
+Every provider but the SOAP one sends a query string, a form, or both; this module reads
+them in the one documented way:
+
+- Pairs are separated by `&` (never by `;`), a name ends at its first `=`, `+` is a space,
+  percent escapes are decoded, a bad escape stays as it is.
+- Bytes are UTF-8 and, where they are not, in the provider's older charset. NUL, which no
+  database keeps as text, becomes U+FFFD.
+- Names compare without case. A field's value is its first one that is not empty, the body's
+  before the query's. An empty value is no value. Further, different values are kept aside.
+- A multipart form's plain fields count as form fields; its files do not. It is read by RFC 7578:
+  one level deep, no transfer encodings (the email package follows nested parts until Python's
+  stack is used up).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable, Iterator
+from functools import cached_property, lru_cache
+from operator import itemgetter
+from typing import NamedTuple, TypeAlias
+from urllib.parse import unquote_to_bytes
+
+BLANK = b"***"
+"""What stands in place of a secret."""
+
+
+class Invalid(Exception):
+    """A post that is understood but carries nonsense; `field` names where."""
+
+    def __init__(self, field: str, text: str) -> None:
+        super().__init__(text)
+        self.field = field
+        self.text = text
+
+
+Pair: TypeAlias = tuple[str, str, str]
+"""A name as it compares (without case), the name as sent, and a value; all decoded."""
+
+
+class Fields:
+    """The fields of one post."""
+
+    __slots__ = ("_exact", "_values")
+
+    def __init__(self, pairs: Iterable[Pair], *, exact: bool = False) -> None:
+        """
+        :param exact: whether names compare with case.
+        """
+        self._exact = exact
+        # Further values are a dict's keys: in order, and found at once even where a hostile
+        # post repeats one name ten thousand times.
+        values: dict[str, tuple[str, str, dict[str, None]]] = {}
+        for key, name, value in pairs:
+            if exact:
+                key = name
+            known = values.get(key)
+            if known is None:
+                values[key] = (name, value, _NONE)
+            elif value and value != known[1]:
+                if not known[1]:
+                    values[key] = (known[0], value, _NONE)
+                elif known[2]:
+                    known[2][value] = None
+                else:
+                    values[key] = (known[0], known[1], {value: None})
+        self._values = values
+
+    def verbatim(self, name: str) -> str | None:
+        """The value of `name` exactly as sent, None where it is absent or empty."""
+        known = self._values.get(name if self._exact else name.casefold())
+        return known[1] or None if known else None
+
+    def get(self, name: str) -> str | None:
+        """The value of `name` without surrounding space, None where nothing else is left."""
+        value = self.verbatim(name)
+        return (value.strip() or None) if value is not None else None
+
+    def rest(self, known: Collection[str]) -> dict[str, object]:
+        """What was sent beside the fields `known` (in lower case, unless names are exact), by
+        the names as sent: a text each, a list of texts where different ones came. Of a known
+        field that came with several values, the values that do not count are here."""
+        extra: dict[str, object] = {}
+        for key, (name, first, others) in self._values.items():
+            if key not in known:
+                extra[name] = [first, *others] if others else first
+            elif others:
+                left = list(others)
+                extra[name] = left if len(left) > 1 else left[0]
+        return extra
+
+
+_NONE: dict[str, None] = {}
+
+
+class Post:
+    """One HTTP request of a provider, as far as its module needs it."""
+
+    def __init__(
+        self,
+        method: str,
+        query: bytes = b"",
+        body: bytes = b"",
+        content_type: str = "",
+        *,
+        charset: str = "iso8859-1",
+        secrets: frozenset[str] = frozenset(),
+        token: str | None = None,
+    ) -> None:
+        """
+        :param query: the request target behind its first `?`.
+        :param charset: what the bytes are in where they are not UTF-8.
+        :param secrets: names (in lower case) of the fields to blank in `raw`.
+        :param token: name (in lower case) of the field that carries the endpoint's token: no
+            provider sees it, and it is blanked in `raw`.
+        """
+        self.method = method
+        self.query = query
+        self.body = body
+        self.content_type = content_type
+        self._charset = charset
+        self._secrets = secrets if token is None else secrets | {token}
+        self._token = token
+
+    @cached_property
+    def fields(self) -> Fields:
+        """Body and query merged, the endpoint's token left out."""
+        return self.named(exact=False)
+
+    def named(self, *, exact: bool) -> Fields:
+        """As `fields`; with `exact`, for a provider whose field names differ in case alone."""
+        pairs = self._pairs
+        if self._token is not None:
+            pairs = [pair for pair in pairs if pair[0] != self._token]
+        return Fields(pairs, exact=exact)
+
+    @property
+    def tokens(self) -> list[str]:
+        """What was sent as the endpoint's token, exactly: one value, or none, or several."""
+        return [value for key, _, value in self._pairs if key == self._token]
+
+    @property
+    def _is_multipart(self) -> bool:
+        return self.content_type[:19].lower() == "multipart/form-data"
+
+    @cached_property
+    def _pairs(self) -> list[Pair]:
+        pairs: list[Pair] = []
+        if self.body:
+            if self._is_multipart:
+                pairs = _multipart(self.content_type, self.body, self._charset)
+            else:
+                pairs = _pairs(self.body, self._charset)
+        if self.query:
+            pairs += _pairs(self.query, self._charset)
+        return pairs
+
+    @cached_property
+    def raw(self) -> bytes:
+        """The post as it came, secrets blanked: the body, preceded, where there is a query,
+        by `?`, the query and (where there is a body too) a line feed."""
+        query, body = self.query, self.body
+        if self._secrets and body and self._is_multipart:
+            body = _blank_multipart(self.content_type, body, self._secrets, self._charset)
+            query = _blank(query, self._secrets, self._charset)
+        elif not self._secrets.isdisjoint(map(_key, self._pairs)):
+            body = _blank(body, self._secrets, self._charset)
+            query = _blank(query, self._secrets, self._charset)
+        if not query:
+            return body
+        return b"?" + query + (b"\n" + body if body else b"")
+
+
+_key = itemgetter(0)
+
+
+def _text(raw: bytes, charset: str) -> str:
+    if b"%" in raw or b"+" in raw:
+        raw = unquote_to_bytes(raw.replace(b"+", b" "))
+    return _decode(raw, charset)
+
+
+def _decode(raw: bytes, charset: str) -> str:
+    try:
+        text = raw.decode()
+    except UnicodeDecodeError:
+        text = raw.decode(charset, "replace")
+    return text.replace("\0", "\ufffd") if "\0" in text else text
+
+
+def _name(raw: bytes, charset: str) -> tuple[str, str]:
+    """A name as it compares, and as it is."""
+    name = _text(raw, charset).strip()
+    return name.casefold(), name
+
+
+_known_name = lru_cache(1024)(_name)
+"""The same few names come in every post."""
+_LONGEST_KNOWN = 64
+
+
+def _pairs(raw: bytes, charset: str) -> list[Pair]:
+    pairs = []
+    for pair in raw.strip(b"\r\n").split(b"&"):
+        if pair:
+            name, _, value = pair.partition(b"=")
+            named = _known_name if len(name) <= _LONGEST_KNOWN else _name
+            pairs.append((*named(name, charset), _text(value, charset)))
+    return pairs
+
+
+def _blank(raw: bytes, secrets: frozenset[str], charset: str) -> bytes:
+    pairs = raw.split(b"&")
+    for index, pair in enumerate(pairs):
+        name, equals, value = pair.partition(b"=")
+        if value and _name(name, charset)[0] in secrets:
+            pairs[index] = name + equals + BLANK
+    return b"&".join(pairs)
+
+
+# RFC 2046, 5.1.1: a boundary has at most 70 characters.
+_BOUNDARY = re.compile(r';\s*boundary\s*=\s*(?:"([^"\r\n]{1,70})"|([^\s;"]{1,70}))', re.I)
+_DISPOSITION = re.compile(rb"^content-disposition[ \t]*:([^\r\n]*)", re.I | re.M)
+_PARAMETER = re.compile(rb';[ \t]*(name|filename\*?)[ \t]*=[ \t]*(?:"([^"]*)"|([^\s;"]*))', re.I)
+_BLANK_LINE = re.compile(rb"\r?\n\r?\n")
+
+
+class _Part(NamedTuple):
+    """A part of a multipart form: its name, whether it is a file, and where its value lies."""
+
+    name: bytes
+    file: bool
+    start: int
+    end: int
+
+
+def _parts(content_type: str, body: bytes) -> Iterator[_Part]:
+    found = _BOUNDARY.search(content_type)
+    if found is None:
+        return
+    boundary = (found[1] or found[2]).encode("latin-1", "replace")
+    delimiter = re.compile(rb"(?:\A|\r?\n)--" + re.escape(boundary) + rb"(--)?[ \t]*(?=\r?\n|\Z)")
+    delimiters = list(delimiter.finditer(body))
+    ends = [match.start() for match in delimiters[1:]] + [len(body)]
+    for match, end in zip(delimiters, ends, strict=False):
+        if match[1]:
+            return
+        head = _BLANK_LINE.search(body, match.end(), end)
+        disposition = head and _DISPOSITION.search(body, match.end(), head.start())
+        if head and disposition:
+            parameters = {
+                key.lower(): quoted or bare
+                for key, quoted, bare in _PARAMETER.findall(disposition[1])
+            }
+            if b"name" in parameters:
+                yield _Part(parameters[b"name"], len(parameters) > 1, head.end(), end)
+
+
+def _multipart(content_type: str, body: bytes, charset: str) -> list[Pair]:
+    pairs = []
+    for part in _parts(content_type, body):
+        if not part.file:
+            name = _decode(part.name, charset).strip()
+            value = _decode(body[part.start : part.end], charset)
+            pairs.append((name.casefold(), name, value))
+    return pairs
+
+
+def _blank_multipart(
+    content_type: str, body: bytes, secrets: frozenset[str], charset: str
+) -> bytes:
+    """`body` with the parts named in `secrets` blanked; where it cannot be taken apart and yet
+    names a secret, all of it."""
+    parts = list(_parts(content_type, body))
+    if not parts and any(secret.encode() in body.lower() for secret in secrets):
+        return BLANK
+    pieces, position = [], 0
+    for part in parts:
+        name = _decode(part.name, charset).strip().casefold()
+        if name in secrets and part.end > part.start:
+            pieces += [body[position : part.start], BLANK]
+            position = part.end
+    return b"".join([*pieces, body[position:]])

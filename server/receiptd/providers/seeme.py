@@ -1,0 +1,123 @@
+"""SeeMe SMS Gateway: its Callback, a GET with a query string.
+
+Source: the vendor's page "SMS Gateway Callback". Inferred: that a POST with the same fields may
+come too, and that `timestamp` is the platform's local time (Budapest unless configured). Of the
+hour that occurs twice in autumn the first is taken, and a time that spring skips is read with
+the offset before the change: the vendor sends no offset that could tell.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from random import Random
+from urllib.parse import urlencode
+
+from receiptd.providers import Code, Invalid, Post, Provider
+from receiptd.providers.values import (
+    decimal,
+    digits,
+    identifier,
+    integer,
+    iso_time,
+    phone,
+    wall,
+)
+from receiptd.receipt import Kind, Receipt, State
+
+CODES = {
+    "1": Code(State.UNDELIVERABLE, "Undeliverable due other error"),
+    "2": Code(State.ENROUTE, "The sending is stopped"),
+    "3": Code(State.ENROUTE, "Transmitted to remote SMSC"),
+    "4": Code(State.ACCEPTED, "Accepted by remote SMSC"),
+    "5": Code(State.REJECTED, "Rejected by the remote SMSC"),
+    "6": Code(State.DELIVERED, "Delivered"),
+    "7": Code(State.UNDELIVERABLE, "Undeliverable"),
+    "8": Code(State.ENROUTE, "Waiting for the target device"),
+    "9": Code(State.EXPIRED, "Period of validity has expired"),
+    "10": Code(State.UNKNOWN, "Status is missing"),
+}
+
+_FIELDS = frozenset(
+    {"reference", "number", "sender", "code", "message", "price", "timestamp", "mccmnc", "split"}
+)
+
+
+class SeeMe(Provider):
+    """The receipts of SeeMe."""
+
+    name = "seeme"
+    title = "SeeMe"
+    path = "/seeme"
+    methods = ("GET", "POST")
+    timezone = "Europe/Budapest"
+    charset = "iso8859-2"
+    codes = CODES
+
+    def read(self, post: Post) -> list[Receipt]:
+        """The one receipt of a callback. Our own `reference` is the only identifier that SeeMe
+        sends, so it is the message's identifier too."""
+        fields = post.fields
+        get = fields.get
+        reference = identifier("reference", get("reference"))
+        number = integer("code", get("code"))
+        if number is None:
+            raise Invalid("code", "code is missing: it must be the status, a number from 1 to 10")
+        code = str(number)
+        return [
+            Receipt(
+                endpoint=self.endpoint.name,
+                provider=self.name,
+                kind=Kind.DELIVERY,
+                message_id=reference,
+                state=self.state(code),
+                code=code,
+                recipient=phone("number", get("number")),
+                reported_at=iso_time("timestamp", get("timestamp"), self.endpoint.timezone),
+                raw=post.raw,
+                description=get("message") or self.description(code),
+                sender=get("sender"),
+                reference=reference,
+                parts=integer("split", get("split")),
+                price=decimal("price", get("price")),
+                network=digits("mccmnc", get("mccmnc")),
+                extra=fields.rest(_FIELDS),
+            )
+        ]
+
+    def sample(self, random: Random, at: datetime) -> Receipt:
+        """A receipt such as SeeMe sends, most of them of a delivered message."""
+        code = random.choice(("6", "6", "6", "6", "6", "6", "4", "3", "7", "9", "1"))
+        fields = {
+            "reference": f"sms{random.getrandbits(40)}",
+            "number": f"3630{random.randrange(1_000_000, 10_000_000)}",
+            "sender": random.choice(("Társaság", "36309876543")),
+            "code": code,
+            "message": CODES[code].text,
+            "price": random.choice(("13.90", "14", "27.80")),
+            "timestamp": self._written(at),
+            "mccmnc": random.choice(("21601", "21630", "21670")),
+            "split": str(random.randrange(1, 4)),
+        }
+        post = Post("GET", urlencode(fields).encode(), charset=self.charset)
+        return self.read(post)[0]._replace(raw=b"")
+
+    def write(self, receipt: Receipt) -> Post:
+        """The callback of `receipt`, its time to the second."""
+        fields = {
+            "reference": receipt.message_id,
+            "number": receipt.recipient,
+            "sender": receipt.sender,
+            "code": receipt.code,
+            "message": receipt.description,
+            "price": None if receipt.price is None else f"{receipt.price:f}",
+            "timestamp": self._written(receipt.reported_at),
+            "mccmnc": receipt.network,
+            "split": receipt.parts,
+        }
+        sent = [(name, value) for name, value in fields.items() if value is not None]
+        query = urlencode([*sent, *receipt.extra.items()], doseq=True)
+        return Post("GET", query.encode(), charset=self.charset)
+
+    def _written(self, at: datetime | None) -> str | None:
+        zone = self.endpoint.timezone
+        return wall(at, zone).isoformat(" ", "seconds") if at else None

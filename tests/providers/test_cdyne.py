@@ -1,0 +1,625 @@
+"""CDYNE's posts, a row each: the request as CDYNE sends it, the reply, the receipt."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from random import Random
+from typing import Any
+
+import pytest
+
+from exchange import (
+    Case,
+    Nonsense,
+    Request,
+    bound,
+    exchanged,
+    form,
+    label,
+    multipart,
+    post,
+    read,
+    refused,
+    sample,
+)
+from receiptd.providers import Reply
+from receiptd.providers.cdyne import CODES, Cdyne, CdynePhone, parts_of
+from receiptd.receipt import Kind, Outcome, State, Verdict
+
+GUID = "9a35e913-ded0-7574-4642-5f60c550c706"
+MATCHED = "11111111-2222-1111-2222-000000000004"
+NO_MATCH = "00000000-0000-0000-0000-000000000000"
+BACKUP = "5d3f3b0e-0f0e-4f0a-9c8e-111111111111"
+TIME = "5%2f8%2f2010+2%3a42%3a36+AM"
+AT = datetime(2010, 5, 8, 2, 42, 36, tzinfo=UTC)
+TEXT = (
+    "sm: msg: id:18579674100201040 sub:001 dlvrd:001 submit date:1209281334 "
+    "done date:1209281334 stat:DELIVERED TO CARRIER err:003 text:"
+)
+
+SENT: dict[str, Any] = {
+    "kind": Kind.SENT,
+    "message_id": GUID,
+    "state": State.ENROUTE,
+    "code": "1",
+    "description": "Handed to the aggregator",
+}
+REPLY: dict[str, Any] = {
+    "kind": Kind.REPLY,
+    "message_id": GUID,
+    "state": State.UNKNOWN,
+}
+DELIVERY: dict[str, Any] = {
+    "kind": Kind.DELIVERY,
+    "message_id": GUID,
+    "state": State.DELIVERED,
+    "code": "000",
+    "description": "Delivered to the phone",
+}
+
+
+def delivery(fields: str) -> Request:
+    """A delivery receipt with these fields beside the ones it needs."""
+    return form(f"DeliveryReceipt=1&MessageID={GUID}&{fields}")
+
+
+def text(**parts: str) -> dict[str, str]:
+    """How the parts of a receipt's text are kept."""
+    names = {"submit_date": "submit date", "done_date": "done date"}
+    return {f"DeliveryReceiptMessage.{names.get(key, key)}": part for key, part in parts.items()}
+
+
+CASES = [
+    Case(
+        "sent: the vendor's example",
+        sample("cdyne-sent.http"),
+        SENT
+        | {
+            "recipient": "17575449511",
+            "sender": "17575449510",
+            "reference": "12345",
+            "reported_at": AT,
+        },
+    ),
+    Case(
+        "not sent: not final, since CDYNE tries again",
+        form(f"SMSSent=0&MessageID={GUID}"),
+        SENT
+        | {
+            "code": "0",
+            "description": "Not accepted by the aggregator, most likely a landline",
+        },
+    ),
+    Case("sent: an MMS", form(f"MMSSent=1&MessageID={GUID}"), SENT | {"extra": {"MMSSent": "1"}}),
+    Case(
+        "an empty marker counts as absent",
+        form(f"SMSSent=&SMSResponse=1&MessageID={GUID}"),
+        REPLY | {"extra": {"SMSSent": ""}},
+    ),
+    Case(
+        "of several markers the first in CDYNE's order counts",
+        form(f"DeliveryReceipt=1&SMSSent=1&MessageID={GUID}"),
+        SENT | {"extra": {"DeliveryReceipt": "1"}},
+    ),
+    Case(
+        "the marker in the query, the rest in the body",
+        form(f"MessageID={GUID}", "SMSSent=1"),
+        SENT,
+    ),
+    Case("a multipart form", multipart(SMSSent="1", MessageID=GUID), SENT),
+    Case(
+        "reply: the vendor's example",
+        sample("cdyne-reply.http"),
+        REPLY
+        | {
+            "recipient": "17575449511",
+            "sender": "17575449510",
+            "reported_at": AT,
+            "text": "Test",
+            "extra": {"MatchedMessageID": MATCHED},
+            "linked_id": MATCHED,
+        },
+    ),
+    Case(
+        "reply: to no message of ours",
+        form(f"SMSResponse=1&MessageID={GUID}&MatchedMessageID={NO_MATCH}&Message=Hi"),
+        REPLY | {"text": "Hi", "extra": {"MatchedMessageID": NO_MATCH}},
+    ),
+    Case(
+        "reply: no match as Esendex's page writes it, a digit short",
+        form(f"SMSResponse=1&MessageID={GUID}&MatchedMessageID={NO_MATCH[:-1]}"),
+        REPLY | {"extra": {"MatchedMessageID": NO_MATCH[:-1]}},
+    ),
+    Case(
+        "reply: text with space around it, as the subscriber wrote it",
+        form(f"SMSResponse=1&MessageID={GUID}&Message=+Zo%c3%ab%0d%0a+%26+I+"),
+        REPLY | {"text": " Zoë\r\n & I "},
+    ),
+    Case(
+        "reply: an MMS",
+        form(f"MMSResponse=1&MessageID={GUID}&Message=Hello."),
+        REPLY | {"text": "Hello.", "extra": {"MMSResponse": "1"}},
+    ),
+    Case(
+        "delivery: the vendor's example, unescaped spaces and colons",
+        sample("cdyne-delivery.http"),
+        DELIVERY
+        | {
+            "message_id": "f880e00b-3a14-484c-80e7-ca6aa29a2f7a",
+            "state": State.ENROUTE,
+            "code": "003",
+            "description": "Delivered to carrier",
+            "recipient": "17572373369",
+            "sender": "74121",
+            "reported_at": datetime(2012, 9, 28, 13, 34, tzinfo=UTC),
+            "extra": {
+                "DeliveryReceiptMessage": TEXT,
+                **text(
+                    id="18579674100201040",
+                    sub="001",
+                    dlvrd="001",
+                    submit_date="1209281334",
+                    done_date="1209281334",
+                    stat="DELIVERED TO CARRIER",
+                    err="003",
+                ),
+            },
+        },
+    ),
+    Case(
+        "delivery: Esendex's example, whose err is not its Code",
+        delivery(
+            "DeliveryReceiptMessage=id:1111111111 sub:001 dlvrd:001 submit date:2306132307 done "
+            "date:2306132307 stat:enroute err:000 text:short message&Code=003"
+        ),
+        DELIVERY
+        | {
+            "state": State.ENROUTE,
+            "code": "003",
+            "description": "Delivered to carrier (the receipt's text: err 000)",
+            "reported_at": datetime(2023, 6, 13, 23, 7, tzinfo=UTC),
+            "extra": {
+                "DeliveryReceiptMessage": (
+                    "id:1111111111 sub:001 dlvrd:001 submit date:2306132307 done "
+                    "date:2306132307 stat:enroute err:000 text:short message"
+                ),
+                **text(
+                    id="1111111111",
+                    sub="001",
+                    dlvrd="001",
+                    submit_date="2306132307",
+                    done_date="2306132307",
+                    stat="enroute",
+                    err="000",
+                    text="short message",
+                ),
+            },
+        },
+    ),
+    Case(
+        "delivery: of an MMS, its text a word",
+        delivery("DeliveryReceiptMessage=DeliveredToDevice&Code=000"),
+        DELIVERY | {"extra": {"DeliveryReceiptMessage": "DeliveredToDevice"}},
+    ),
+    Case("delivery: a code alone", delivery("Code=000"), DELIVERY),
+    Case("delivery: a code with zeros of its own", delivery("Code=0"), DELIVERY),
+    Case(
+        "delivery: no Code, so that err counts",
+        delivery("DeliveryReceiptMessage=stat:x err:008"),
+        DELIVERY
+        | {
+            "state": State.EXPIRED,
+            "code": "008",
+            "description": "Expired at carrier",
+            "extra": {"DeliveryReceiptMessage": "stat:x err:008", **text(stat="x", err="008")},
+        },
+    ),
+    Case(
+        "delivery: nothing but a message",
+        delivery(""),
+        {"kind": Kind.DELIVERY, "message_id": GUID, "state": State.UNKNOWN},
+    ),
+    Case(
+        "delivery: an unlisted code with an SMPP word",
+        delivery("DeliveryReceiptMessage=stat:UNDELIV err:777&Code=777"),
+        DELIVERY
+        | {
+            "state": State.UNDELIVERABLE,
+            "code": "777",
+            "description": "UNDELIV",
+            "extra": {
+                "DeliveryReceiptMessage": "stat:UNDELIV err:777",
+                **text(stat="UNDELIV", err="777"),
+            },
+        },
+    ),
+    Case(
+        "delivery: an unlisted code with a full name",
+        delivery("DeliveryReceiptMessage=Rejected&Code=999"),
+        DELIVERY
+        | {
+            "state": State.REJECTED,
+            "code": "999",
+            "description": "Rejected",
+            "extra": {"DeliveryReceiptMessage": "Rejected"},
+        },
+    ),
+    Case(
+        "delivery: an unlisted code with words of no table",
+        delivery("DeliveryReceiptMessage=stat:LOST AT SEA err:777&Code=777"),
+        DELIVERY
+        | {
+            "state": State.UNKNOWN,
+            "code": "777",
+            "description": "LOST AT SEA",
+            "extra": {
+                "DeliveryReceiptMessage": "stat:LOST AT SEA err:777",
+                **text(stat="LOST AT SEA", err="777"),
+            },
+        },
+    ),
+    Case(
+        "delivery: an unlisted code, a text without a word",
+        delivery("DeliveryReceiptMessage=err:777 text:DELIVRD&Code=777"),
+        {
+            "kind": Kind.DELIVERY,
+            "message_id": GUID,
+            "state": State.UNKNOWN,
+            "code": "777",
+            "extra": {
+                "DeliveryReceiptMessage": "err:777 text:DELIVRD",
+                **text(err="777", text="DELIVRD"),
+            },
+        },
+    ),
+    Case(
+        "delivery: sent again by a backup route",
+        delivery(f"Code=023&BackupMessageID={BACKUP}"),
+        DELIVERY
+        | {
+            "state": State.REJECTED,
+            "code": "023",
+            "description": "Rejected by carrier",
+            "extra": {"BackupMessageID": BACKUP},
+            "linked_id": BACKUP,
+        },
+    ),
+    Case(
+        "delivery: a done date with seconds",
+        delivery("DeliveryReceiptMessage=done date:120928133459&Code=000"),
+        DELIVERY
+        | {
+            "reported_at": datetime(2012, 9, 28, 13, 34, 59, tzinfo=UTC),
+            "extra": {
+                "DeliveryReceiptMessage": "done date:120928133459",
+                **text(done_date="120928133459"),
+            },
+        },
+    ),
+    Case(
+        "delivery: not done yet",
+        delivery("DeliveryReceiptMessage=done date:0000000000&Code=004"),
+        DELIVERY
+        | {
+            "state": State.ACCEPTED,
+            "code": "004",
+            "description": "Accepted by carrier",
+            "extra": {
+                "DeliveryReceiptMessage": "done date:0000000000",
+                **text(done_date="0000000000"),
+            },
+        },
+    ),
+]
+
+
+@pytest.mark.parametrize("case", CASES, ids=label)
+def test_post(case: Case) -> None:
+    assert exchanged(bound(Cdyne), case.request) == (case.receipt, case.reply)
+
+
+NONSENSE = [
+    Nonsense("none of the markers", form(f"MessageID={GUID}"), "SMSSent", "DeliveryReceipt"),
+    Nonsense("nothing at all", Request("POST"), "SMSSent", "MMSResponse"),
+    Nonsense("no identifier", form("SMSSent=1"), "MessageID", "missing"),
+    Nonsense("no identifier in a reply", form("SMSResponse=1"), "MessageID", "missing"),
+    Nonsense("no identifier in a delivery", form("DeliveryReceipt=1"), "MessageID", "missing"),
+    Nonsense(
+        "no day", form("SMSSent=1&MessageID=1&SentTime=13/13/2010 2:42:36 AM"), "SentTime", "13/13"
+    ),
+    Nonsense(
+        "no hour", form("SMSSent=1&MessageID=1&SentTime=5/8/2010 13:42:36 PM"), "SentTime", "13:42"
+    ),
+    Nonsense("no time", form("SMSSent=1&MessageID=1&SentTime=now"), "SentTime", "'now'"),
+    Nonsense(
+        "no time of a reply",
+        form("SMSResponse=1&MessageID=1&ResponseReceiveDate=now"),
+        "ResponseReceiveDate",
+        "'now'",
+    ),
+    Nonsense(
+        "no done date",
+        delivery("DeliveryReceiptMessage=done date:1299281334"),
+        "DeliveryReceiptMessage done date",
+        "'1299281334'",
+    ),
+    Nonsense("a word as recipient", delivery("ToPhoneNumber=Anna"), "ToPhoneNumber", "'Anna'"),
+    Nonsense("a long code", delivery(f"Code={'9' * 65}"), "Code", "65"),
+    Nonsense(
+        "a long identifier of a match",
+        form(f"SMSResponse=1&MessageID=1&MatchedMessageID={'a' * 256}"),
+        "MatchedMessageID",
+        "256",
+    ),
+]
+
+
+@pytest.mark.parametrize("row", NONSENSE, ids=label)
+def test_nonsense_is_refused_by_name(row: Nonsense) -> None:
+    field, text, reply = refused(bound(Cdyne), row.request)
+    assert field == row.field
+    assert field in text
+    assert row.says in text
+    assert reply == Reply(400, f"{text}\n".encode())
+    assert "\n" not in text
+
+
+STATES = {
+    "000": "DELIVERED",
+    "003": "ENROUTE",
+    "004": "ACCEPTED",
+    "005": "UNDELIVERABLE",
+    "008": "EXPIRED",
+    "015": "REJECTED",
+    "017": "REJECTED",
+    "021": "REJECTED",
+    "023": "REJECTED",
+    "024": "UNDELIVERABLE",
+    "028": "REJECTED",
+    "029": "REJECTED",
+    "030": "REJECTED",
+    "032": "REJECTED",
+    "090": "REJECTED",
+    "091": "REJECTED",
+}
+
+
+@pytest.mark.parametrize("code", CODES)
+def test_each_code_has_its_state_whatever_the_text_says(code: str) -> None:
+    stat = "REJECTD" if code == "000" else "DELIVRD"
+    receipt = read(bound(Cdyne), delivery(f"DeliveryReceiptMessage=stat:{stat}&Code={code}"))
+    assert (receipt.state, receipt.code) == (STATES[code], code)
+    assert STATES.keys() == CODES.keys()
+
+
+@pytest.mark.parametrize("key", ["777", "005", "5"])
+def test_a_configured_code_wins_over_table_and_text(key: str) -> None:
+    provider = bound(Cdyne, codes={key: State.DELETED})
+    receipt = read(provider, delivery(f"DeliveryReceiptMessage=stat:EXPIRED&Code={key:0>3}"))
+    assert receipt.state is State.DELETED
+
+
+def test_a_configured_code_of_a_delivery_is_not_taken_for_the_marker_of_a_sent_post() -> None:
+    provider = bound(Cdyne, codes={"0": State.DELETED})
+    assert read(provider, form(f"SMSSent=0&MessageID={GUID}")).state is State.ENROUTE
+
+
+@pytest.mark.parametrize(
+    ("written", "hour"),
+    [
+        ("5/8/2010 12:42:36 AM", 0),
+        ("5/8/2010 2:42:36 AM", 2),
+        ("05/08/2010 12:42:36 PM", 12),
+        ("5/8/2010 11:42:36 pm", 23),
+        ("5/8/2010 2:42:36\u202fPM", 14),
+        ("5/8/2010 14:42:36", 14),
+        ("2010-05-08T14:42:36Z", 14),
+        ("2010-05-08T14:42:36.000Z", 14),
+    ],
+)
+def test_us_times_and_esendexs(written: str, hour: int) -> None:
+    receipt = read(bound(Cdyne), form(f"SMSSent=1&MessageID={GUID}&SentTime={written}"))
+    assert receipt.reported_at == datetime(2010, 5, 8, hour, 42, 36, tzinfo=UTC)
+
+
+def test_times_are_read_in_the_configured_zone() -> None:
+    provider = bound(Cdyne, timezone="America/New_York")
+    sent = read(provider, form(f"SMSSent=1&MessageID={GUID}&SentTime=5/8/2010 2:42:36 AM"))
+    done = read(provider, delivery("DeliveryReceiptMessage=done date:1209281334"))
+    assert sent.reported_at == datetime(2010, 5, 8, 6, 42, 36, tzinfo=UTC)
+    assert done.reported_at == datetime(2012, 9, 28, 17, 34, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("written", "parts"),
+    [
+        ("", {}),
+        ("DeliveredToDevice", {}),
+        ("stat:A B C err:1", {"stat": "A B C", "err": "1"}),
+        ("STAT:x", {"stat": "x"}),
+        ("submit date: 1  done\ndate:2", {"submit date": "1", "done date": "2"}),
+        ("submit_date:1 done_date:2", {"submit date": "1", "done date": "2"}),
+        ("text:id:7 stat:DELIVRD", {"text": "id:7 stat:DELIVRD"}),
+        ("id:1 id:2 err: text:", {"id": "1"}),
+        ("grid:5 id:6", {"id": "6"}),
+    ],
+)
+def test_the_parts_of_a_receipts_text(written: str, parts: dict[str, str]) -> None:
+    assert parts_of(written) == parts
+
+
+@pytest.mark.parametrize(
+    ("outcome", "status"),
+    [(Outcome.INVALID, 400), (Outcome.UNAUTHORIZED, 403), (Outcome.BUSY, 503)],
+)
+def test_only_an_error_that_is_no_200_has_a_body(outcome: Outcome, status: int) -> None:
+    provider = bound(Cdyne)
+    reply = provider.refuse(post(provider, form("")), Verdict(outcome, "Why it was not taken"))
+    assert (reply.status, reply.body) == (status, b"Why it was not taken\n")
+
+
+@pytest.mark.parametrize("standing", [Outcome.UNKNOWN_MESSAGE, Outcome.WRONG_RECIPIENT])
+def test_a_mismatch_is_answered_with_an_empty_200(standing: Outcome) -> None:
+    provider = bound(Cdyne)
+    receipt = provider.sample(Random(1), AT)
+    reply = provider.answer([receipt], [Verdict(standing, "No message has it", standing)])
+    assert (reply.status, reply.body) == (200, b"")
+
+
+ENDED = {
+    "kind": Kind.CALL,
+    "message_id": "183729",
+    "state": State.DELIVERED,
+    "code": "1",
+    "description": "Answered",
+    "reported_at": datetime(2010, 5, 8, 2, 43, 10, tzinfo=UTC),
+}
+START = {"StartTime": "5/8/2010 2:42:36 AM"}
+END = START | {"EndTime": "5/8/2010 2:43:10 AM"}
+
+
+def call(fields: dict[str, str]) -> Request:
+    """A stage of the call 183729."""
+    return form("&".join(f"{name}={value}" for name, value in fields.items()) + "&QueueID=183729")
+
+
+CALLS = [
+    Case(
+        "answered and ended, a variable of the call's script with it",
+        sample("cdyne-phone.http"),
+        ENDED
+        | {
+            "extra": END
+            | {
+                "Duration": "34",
+                "machinedetection": "HUMAN",
+                "AC": "0",
+                "digitsdialed": "1",
+                "incoming": "false",
+                "confirm": "1",
+            }
+        },
+    ),
+    Case(
+        "answered, still going on: reported at its start",
+        call({"ResponseCode": "1"} | START),
+        ENDED | {"reported_at": AT, "extra": START},
+    ),
+    Case(
+        "not answered so far: not final",
+        call({"ResponseCode": "2"} | START),
+        ENDED
+        | {
+            "state": State.ENROUTE,
+            "code": "2",
+            "description": "Not answered so far",
+            "reported_at": AT,
+            "extra": START,
+        },
+    ),
+    Case(
+        "not answered, with .NET's empty date for an end",
+        call({"ResponseCode": "2", "EndTime": "1/1/0001 12:00:00 AM"} | START),
+        ENDED
+        | {
+            "state": State.ENROUTE,
+            "code": "2",
+            "description": "Not answered so far",
+            "reported_at": AT,
+            "extra": {"EndTime": "1/1/0001 12:00:00 AM"} | START,
+        },
+    ),
+    Case(
+        "not answered, and given up",
+        call({"ResponseCode": "3"} | END),
+        ENDED
+        | {
+            "state": State.UNDELIVERABLE,
+            "code": "3",
+            "description": "Not answered",
+            "extra": END,
+        },
+    ),
+    Case(
+        "a code that the vendor does not explain",
+        call({"ResponseCode": "0"} | END),
+        ENDED | {"state": State.UNKNOWN, "code": "0", "description": "Ended", "extra": END},
+    ),
+    Case(
+        "an incoming call, as Esendex posts it",
+        call(
+            {
+                "ResponseCode": "1",
+                "StartTime": "2020-08-28T00:53:06.608Z",
+                "EndTime": "",
+                "incoming": "True",
+                "callerid": "7575550000",
+                "phonenumber": "8005551234",
+            }
+        ),
+        ENDED
+        | {
+            "recipient": "8005551234",
+            "sender": "7575550000",
+            "reported_at": datetime(2020, 8, 28, 0, 53, 6, 608000, tzinfo=UTC),
+            "extra": {
+                "StartTime": "2020-08-28T00:53:06.608Z",
+                "EndTime": "",
+                "incoming": "True",
+                "callerid": "7575550000",
+                "phonenumber": "8005551234",
+            },
+        },
+    ),
+    Case(
+        "a variable of the script's own that is no phone number",
+        call({"phonenumber": "home"}),
+        {
+            "kind": Kind.CALL,
+            "message_id": "183729",
+            "state": State.ENROUTE,
+            "description": "Not answered so far",
+            "extra": {"phonenumber": "home"},
+        },
+    ),
+]
+
+
+@pytest.mark.parametrize("case", CALLS, ids=label)
+def test_call(case: Case) -> None:
+    assert exchanged(bound(CdynePhone), case.request) == (case.receipt, case.reply)
+
+
+NO_CALLS = [
+    Nonsense("no identifier", form("ResponseCode=1"), "QueueID", "missing"),
+    Nonsense("a word as code", call({"ResponseCode": "yes"}), "ResponseCode", "'yes'"),
+    Nonsense("a word as duration", call({"Duration": "long"}), "Duration", "'long'"),
+    Nonsense("no start", call({"StartTime": "soon"}), "StartTime", "'soon'"),
+    Nonsense("no end", call({"EndTime": "2/30/2010 2:42:36 AM"}), "EndTime", "2/30/2010"),
+]
+
+
+@pytest.mark.parametrize("row", NO_CALLS, ids=label)
+def test_a_call_with_nonsense_is_refused_by_name(row: Nonsense) -> None:
+    field, text, reply = refused(bound(CdynePhone), row.request)
+    assert field == row.field
+    assert field in text
+    assert row.says in text
+    assert reply == Reply(400, f"{text}\n".encode())
+    assert "\n" not in text
+
+
+def test_stages_of_one_call_differ_in_what_is_kept() -> None:
+    provider = bound(CdynePhone)
+    stages = [
+        call({"ResponseCode": "1"} | START),
+        call({"ResponseCode": "1", "digitsdialed": "1"} | START),
+        call({"ResponseCode": "1", "digitsdialed": "12"} | START),
+    ]
+    kept = [read(provider, stage).extra for stage in stages]
+    assert len({str(extra) for extra in kept}) == 3
+
+
+def test_a_configured_code_of_a_call_wins() -> None:
+    provider = bound(CdynePhone, codes={"7": State.REJECTED})
+    assert read(provider, call({"ResponseCode": "7"})).state is State.REJECTED

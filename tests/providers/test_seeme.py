@@ -1,0 +1,201 @@
+"""SeeMe's callbacks, a row each: the request as SeeMe sends it, the reply, the receipt."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from decimal import Decimal
+
+import pytest
+
+from exchange import (
+    Case,
+    Nonsense,
+    bound,
+    exchanged,
+    form,
+    get,
+    label,
+    multipart,
+    read,
+    refused,
+    sample,
+)
+from receiptd.providers import Reply
+from receiptd.providers.seeme import CODES, SeeMe
+from receiptd.receipt import Kind, State
+
+DELIVERED = {
+    "kind": Kind.DELIVERY,
+    "message_id": "sms43",
+    "reference": "sms43",
+    "state": State.DELIVERED,
+    "code": "6",
+    "description": "Delivered",
+}
+
+CASES = [
+    Case(
+        "the vendor's example, its text in ISO-8859-2",
+        sample("seeme-delivered.http"),
+        DELIVERED
+        | {
+            "recipient": "36301234567",
+            "description": "Kézbesítve",
+            "price": Decimal("13.90"),
+            "reported_at": datetime(2013, 9, 1, 7, 12, 29, tzinfo=UTC),
+            "parts": 2,
+        },
+    ),
+    Case(
+        "every parameter of the table",
+        get(
+            "reference=sms43&number=36301234567&sender=Teszt&code=6&message=Delivered&price=13.9"
+            "&timestamp=2013-01-01+09:12:29&mccmnc=21630&split=1"
+        ),
+        DELIVERED
+        | {
+            "recipient": "36301234567",
+            "sender": "Teszt",
+            "price": Decimal("13.9"),
+            "reported_at": datetime(2013, 1, 1, 8, 12, 29, tzinfo=UTC),
+            "network": "21630",
+            "parts": 1,
+        },
+    ),
+    Case("a message and a status, nothing else", get("reference=sms43&code=6"), DELIVERED),
+    Case(
+        "everything else empty",
+        get("reference=sms43&number=&sender=&code=6&message=&price=&timestamp=&mccmnc=&split="),
+        DELIVERED,
+    ),
+    Case(
+        "text in UTF-8",
+        get("reference=sms43&code=6&message=K%C3%A9zbes%C3%ADtve"),
+        DELIVERED | {"description": "Kézbesítve"},
+    ),
+    Case(
+        "a letter that only ISO-8859-2 has",
+        get("reference=sms43&code=6&message=el%F5fizet%F5"),
+        DELIVERED | {"description": "előfizető"},
+    ),
+    Case(
+        "bytes that are not percent-encoded",
+        get("reference=sms43&code=6&message=Kézbesítve".encode("iso8859-2")),
+        DELIVERED | {"description": "Kézbesítve"},
+    ),
+    Case("a form post", form("reference=sms43&code=6"), DELIVERED),
+    Case("a multipart form", multipart(reference="sms43", code="6"), DELIVERED),
+    Case("a form post and a query", form("code=6", "reference=sms43"), DELIVERED),
+    Case("names in another case", get("REFERENCE=sms43&Code=6"), DELIVERED),
+    Case(
+        "a parameter that the vendor does not document",
+        get("reference=sms43&code=6&campaign=spring&campaign=sale&empty="),
+        DELIVERED | {"extra": {"campaign": ["spring", "sale"], "empty": ""}},
+    ),
+    Case(
+        "a repeated parameter: the first counts, the other is kept",
+        get("reference=sms43&code=6&code=7"),
+        DELIVERED | {"extra": {"code": "7"}},
+    ),
+    Case("the endpoint's token", get("reference=sms43&code=6&token=secret"), DELIVERED),
+    Case(
+        "a status of no table",
+        get("reference=sms43&code=11&message=Valami"),
+        DELIVERED | {"state": State.UNKNOWN, "code": "11", "description": "Valami"},
+    ),
+    Case(
+        "a recipient with country code and punctuation",
+        get("reference=sms43&code=6&number=%2B36+(30)+123-4567"),
+        DELIVERED | {"recipient": "+36 (30) 123-4567"},
+    ),
+    Case(
+        "an hour that the clock change skips: read with the offset before it",
+        get("reference=sms43&code=6&timestamp=2024-03-31+02:30:00"),
+        DELIVERED | {"reported_at": datetime(2024, 3, 31, 1, 30, tzinfo=UTC)},
+    ),
+    Case(
+        "an hour that occurs twice: the first of them",
+        get("reference=sms43&code=6&timestamp=2024-10-27+02:30:00"),
+        DELIVERED | {"reported_at": datetime(2024, 10, 27, 0, 30, tzinfo=UTC)},
+    ),
+]
+
+
+@pytest.mark.parametrize("case", CASES, ids=label)
+def test_callback(case: Case) -> None:
+    assert exchanged(bound(SeeMe), case.request) == (case.receipt, case.reply)
+
+
+NONSENSE = [
+    Nonsense("no reference", get("code=6"), "reference", "missing"),
+    Nonsense("an empty reference", get("reference=+&code=6"), "reference", "missing"),
+    Nonsense("a long reference", get(f"reference={'x' * 256}&code=6"), "reference", "256"),
+    Nonsense("no status", get("reference=sms43"), "code", "missing"),
+    Nonsense("a status that is no number", get("reference=sms43&code=six"), "code", "'six'"),
+    Nonsense("a status in other digits", get("reference=sms43&code=%D9%A6"), "code", "'٦'"),
+    Nonsense("a word as number", get("reference=s&code=6&number=Anna"), "number", "'Anna'"),
+    Nonsense("a word as price", get("reference=s&code=6&price=free"), "price", "'free'"),
+    Nonsense("a price in binary", get("reference=s&code=6&price=1e3"), "price", "'1e3'"),
+    Nonsense("no day", get("reference=s&code=6&timestamp=2013-02-30+09:12:29"), "timestamp", "30"),
+    Nonsense("no time", get("reference=s&code=6&timestamp=yesterday"), "timestamp", "yesterday"),
+    Nonsense("the year 1", get("reference=s&code=6&timestamp=0001-01-01+00:30"), "timestamp", "1"),
+    Nonsense("parts that are none", get("reference=s&code=6&split=two"), "split", "'two'"),
+    Nonsense("a network by name", get("reference=s&code=6&mccmnc=Telekom"), "mccmnc", "Telekom"),
+]
+
+
+@pytest.mark.parametrize("row", NONSENSE, ids=label)
+def test_nonsense_is_refused_by_name(row: Nonsense) -> None:
+    field, text, reply = refused(bound(SeeMe), row.request)
+    assert field == row.field
+    assert field in text
+    assert row.says in text
+    assert reply == Reply(400, f"{text}\n".encode())
+    assert "\n" not in text
+
+
+STATES = {
+    "1": "UNDELIVERABLE",
+    "2": "ENROUTE",
+    "3": "ENROUTE",
+    "4": "ACCEPTED",
+    "5": "REJECTED",
+    "6": "DELIVERED",
+    "7": "UNDELIVERABLE",
+    "8": "ENROUTE",
+    "9": "EXPIRED",
+    "10": "UNKNOWN",
+}
+
+
+@pytest.mark.parametrize("code", CODES)
+def test_each_status_has_its_state_and_the_vendors_words(code: str) -> None:
+    receipt = read(bound(SeeMe), get(f"reference=sms43&code={code}"))
+    assert (receipt.state, receipt.description) == (STATES[code], CODES[code].text)
+    assert STATES.keys() == CODES.keys()
+
+
+def test_a_configured_code_wins_over_the_table() -> None:
+    provider = bound(SeeMe, codes={"10": State.EXPIRED, "77": State.DELETED})
+    assert read(provider, get("reference=sms43&code=10")).state is State.EXPIRED
+    assert read(provider, get("reference=sms43&code=77")).state is State.DELETED
+
+
+def test_the_price_keeps_its_zeros() -> None:
+    receipt = read(bound(SeeMe), get("reference=sms43&code=6&price=13.90"))
+    assert str(receipt.price) == "13.90"
+
+
+def test_times_are_read_in_the_configured_zone() -> None:
+    provider = bound(SeeMe, timezone="UTC")
+    receipt = read(provider, get("reference=sms43&code=6&timestamp=2013-09-01+09:12:29"))
+    assert receipt.reported_at == datetime(2013, 9, 1, 9, 12, 29, tzinfo=UTC)
+
+
+def test_what_is_stored_is_the_query_as_it_came_without_the_token() -> None:
+    receipt = read(bound(SeeMe), get("reference=sms43&token=secret&code=6&message=K%E9sz"))
+    assert receipt.raw == b"?reference=sms43&token=***&code=6&message=K%E9sz"
+
+
+def test_the_reply_is_an_empty_200() -> None:
+    assert bound(SeeMe).answer([], []) == Reply(200, b"", "text/plain; charset=utf-8")
