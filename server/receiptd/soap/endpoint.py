@@ -1,0 +1,132 @@
+"""The handler of Connection Software's endpoint: SOAP and form posts, and the contract beside."""
+
+from __future__ import annotations
+
+from html import escape
+
+from spyne import Fault
+from twisted.internet.defer import Deferred
+
+from receiptd.providers import Post
+from receiptd.receipt import Outcome, Verdict
+from receiptd.soap import contract
+from receiptd.soap.dialect import blanked, charset_of
+from receiptd.soap.service import SoapPost
+from receiptd.soap.transport import Response, SoapTransport
+from receiptd.web.auth import TOKEN_FIELD
+from receiptd.web.endpoint import ProviderEndpoint, admission, failed, refuse_method
+from receiptd.web.http import Request, local_address
+from receiptd.web.intake import RETRY_AFTER, Intake, Origin, Taken
+from receiptd.web.receiptlog import ReceiptLog
+
+XML = b"text/xml; charset=utf-8"
+TEXT_SOAP = b"text/soap; charset=utf-8"
+_HTML = b"text/html; charset=utf-8"
+_FORMS = ("application/x-www-form-urlencoded", "multipart/form-data")
+
+
+class SoapEndpoint:
+    """Takes Connection Software's posts on one path: SOAP and forms; and serves the contract."""
+
+    def __init__(
+        self,
+        intake: Intake,
+        transport: SoapTransport,
+        log: ReceiptLog,
+        path: str,
+        public_url: str | None,
+    ) -> None:
+        self._intake = intake
+        self._transport = transport
+        self._log = log
+        self._form = ProviderEndpoint(intake, log)
+        self._path = path
+        self._public_url = public_url
+
+    def handle(self, request: Request, rest: bytes) -> None:
+        """Take the post, give the contract, or say what this URL is."""
+        if request.method == b"POST":
+            if rest and not self._intake.gate.asks_token:
+                request.answer(404, b"nothing is served at this path\n")
+            else:
+                self._post(request, rest)
+        elif request.method in (b"GET", b"HEAD"):
+            self._get(request, rest)
+        else:
+            refuse_method(request, (b"GET", b"HEAD", b"POST"))
+
+    def _post(self, request: Request, path_token: bytes) -> None:
+        body = request.body()
+        content_type = request.header(b"Content-Type")
+        # By its first character: clients such as `curl --data-binary` call XML a form.
+        if not is_xml(body) and content_type.lower().startswith(_FORMS):
+            self._form.take(request, body, path_token)
+            return
+        started = request.site.reactor.seconds()
+        url = Post("POST", request.query, token=TOKEN_FIELD)
+        denied = admission(self._intake, request, url, path_token)
+        post = SoapPost(self._intake, Origin(request.peer, content_type), denied, started)
+        self._transport.submit(body, charset_of(content_type), post).addCallback(
+            self._respond, request, body, post
+        ).addErrback(failed, request)
+
+    def _respond(
+        self, response: Response, request: Request, body: bytes, post: SoapPost
+    ) -> Deferred[None] | None:
+        envelope, fault = response
+        asked_in = post.origin.content_type[:9].lower()
+        reply_type = TEXT_SOAP if asked_in == "text/soap" else XML
+        if fault is None:
+            request.answer(200, envelope, reply_type)
+            if post.taken:
+                self._log.taken(self._intake, post.taken, request.peer, post.started)
+        elif fault.faultcode == "Server":
+            request.answer(500, envelope, reply_type, (RETRY_AFTER,))
+            self._log.refused(self._intake, Outcome.BUSY, fault.faultstring, request.peer)
+        else:
+            return self._keep_unreadable(body, post, fault).addCallback(
+                lambda _: request.answer(500, envelope, reply_type)
+            )
+        return None
+
+    def _keep_unreadable(self, body: bytes, post: SoapPost, fault: Fault) -> Deferred[Taken]:
+        self._log.refused(self._intake, Outcome.INVALID, fault.faultstring, post.origin.peer)
+        verdict = Verdict(Outcome.INVALID, fault.faultstring)
+        return self._intake.reject(post.origin, blanked(body), verdict, "unreadable")
+
+    def _get(self, request: Request, rest: bytes) -> None:
+        if rest == contract.XSD.encode():
+            request.answer(200, contract.xsd(), XML)
+        elif rest == contract.WSDL.encode() or (not rest and request.query.lower() == b"wsdl"):
+            request.answer(200, contract.wsdl(self._location(request)), XML)
+        elif rest:
+            request.answer(404, b"nothing is served at this path\n")
+        else:
+            request.answer(200, self._page(self._location(request)), _HTML)
+
+    def _location(self, request: Request) -> str:
+        return contract.location(
+            self._public_url,
+            "https" if request.isSecure() else "http",
+            request.header(b"Host") or None,
+            local_address(request.host),
+            self._path,
+        )
+
+    @staticmethod
+    def _page(location: str) -> bytes:
+        url = escape(location)
+        return (
+            '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
+            "<title>receiptd</title></head><body>\n"
+            "<p>This is where receiptd takes SMS delivery receipts that Connection Software "
+            "posts, by SOAP or as a form. Register this URL with the provider: "
+            f"<code>{url}</code>. Its contract is the WSDL at "
+            f'<a href="{url}?wsdl">{url}?wsdl</a>.</p>\n</body></html>\n'
+        ).encode()
+
+
+def is_xml(body: bytes) -> bool:
+    """Whether `body` begins as XML does, in any encoding, and as no form does."""
+    start = body[:64].removeprefix(b"\xef\xbb\xbf").lstrip(b" \t\r\n")
+    return start.startswith((b"<", b"\xff\xfe", b"\xfe\xff", b"\0<"))

@@ -1,0 +1,131 @@
+"""The Spyne service: `SubmitDeliveryReceipt`, declared as the published contract declares it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, cast
+
+from spyne import Application, DateTime, EventManager, Fault, Integer32, Service, Unicode, rpc
+
+from receiptd.providers.csoft import Csoft, report_of
+from receiptd.receipt import Outcome, Verdict
+from receiptd.soap.dialect import NO_CALL, OPERATION, Call, Sendsms
+from receiptd.web.intake import Intake, Origin, Taken
+
+ELEMENTS = "http://www.csoft.co.uk/dtd/sendsms5.xsd"
+"""Namespace of the elements in the published contract."""
+DEFINITIONS = "http://www.csoft.co.uk/dtd/sendsms5.wsdl"
+"""Target namespace of the published WSDL."""
+PORT_TYPE = "CSoftSmsServicePortType"
+
+_Credential = Unicode(min_occurs=0, nillable=True)
+_Required = Unicode(min_occurs=1, nillable=False)
+
+
+@dataclass(slots=True)
+class SoapPost:
+    """A request on its way through Spyne: its contexts' `udc`."""
+
+    intake: Intake
+    origin: Origin
+    denied: Verdict | None
+    """Why the request itself may not pass, where it may not."""
+    started: float
+    """The reactor's clock when the request was whole."""
+    call: Call = NO_CALL
+    raw: bytes = b""
+    """The body, the PIN blanked."""
+    taken: Taken | None = None
+
+
+class CSoftSmsService(Service):  # type: ignore[misc]
+    """The operations that Connection Software calls."""
+
+    __port_types__ = (PORT_TYPE,)
+
+    @rpc(
+        _Credential,
+        _Credential,
+        DateTime(min_occurs=1, nillable=False),
+        _Required,
+        _Required,
+        Integer32(min_occurs=1, nillable=False),
+        _in_message_name=f"{{{ELEMENTS}}}{OPERATION}",
+        _out_message_name=f"{{{ELEMENTS}}}{OPERATION}Response",
+        _returns=(_Required, Integer32(min_occurs=1, nillable=False), _Credential),
+        _out_variable_names=("MessageIdentifier", "Report", "Text"),
+        _port_type=PORT_TYPE,
+        _wsdl_part_name="parameters",
+    )
+    def SubmitDeliveryReceipt(  # type: ignore[no-untyped-def]
+        ctx,
+        Username,
+        PIN,
+        Timestamp1,
+        SentTo,
+        MessageIdentifier,
+        Report,
+    ):
+        """Store one receipt. The dialect passes the texts as they came.
+
+        Gives a Deferred of MessageIdentifier, Report and Text; it fails with a `Server` fault
+        where the receipt could not be stored.
+        """
+        post: SoapPost = ctx.udc
+        csoft = cast(Csoft, post.intake.provider)
+        taken = post.intake.take(
+            post.origin,
+            (Username, PIN),
+            post.raw,
+            lambda: [
+                csoft.receipt(
+                    MessageIdentifier,
+                    Report,
+                    SentTo,
+                    Timestamp1,
+                    extra=post.call.extra,
+                    raw=post.raw,
+                )
+            ],
+            post.denied,
+        )
+        return taken.addCallback(_response, post, MessageIdentifier)
+
+
+def _response(taken: Taken, post: SoapPost, message_id: str | None) -> tuple[str, int, str]:
+    post.taken = taken
+    verdict = taken.verdicts[0]
+    if verdict.outcome is Outcome.BUSY:
+        raise Fault("Server", verdict.text)
+    return (message_id or "", *report_of(verdict))
+
+
+class _Events(EventManager):  # type: ignore[misc]
+    """Spyne's own makes an ordered set at each event, of which a call has six."""
+
+    def fire_event(self, event_name: str, ctx: Any, *args: Any, **kwargs: Any) -> None:
+        for handler in self.handlers.get(event_name, ()):
+            handler(ctx, *args, **kwargs)
+
+
+class SmsApplication(Application):  # type: ignore[misc]
+    """The application with its one operation at hand."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            [CSoftSmsService],
+            tns=DEFINITIONS,
+            name="CSoftSmsService",
+            in_protocol=Sendsms(),
+            out_protocol=Sendsms(),
+        )
+        self.event_manager: Any = _Events(self)
+        (self.operation,) = self.interface.service_method_map[f"{{{DEFINITIONS}}}{OPERATION}"]
+        self.operation.event_managers[:] = [
+            _Events(self, manager.handlers) for manager in self.operation.event_managers
+        ]
+
+
+def application() -> SmsApplication:
+    """The Spyne application that every SOAP post runs through."""
+    return SmsApplication()

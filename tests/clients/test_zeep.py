@@ -1,0 +1,117 @@
+"""zeep (PyPI) works with what `?wsdl` says."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta, timezone
+
+import pytest
+import zeep
+from lxml import etree
+
+ENDPOINT = """
+[[endpoint]]
+provider = "csoft"
+path = "/soap"
+username = "ANOther.61234"
+pin = "BLUE.music"
+"""
+RECEIPT = {
+    "Timestamp1": datetime(2009, 6, 9, 10, 52, tzinfo=UTC),
+    "SentTo": "447700912345",
+    "MessageIdentifier": "4A2E3C10",
+    "Report": -4,
+}
+
+
+def service(server):
+    return zeep.Client(f"{server.url}/soap?wsdl").service
+
+
+def test_a_receipt_with_credentials_is_received(serve):
+    server = serve(ENDPOINT)
+    answer = service(server).SubmitDeliveryReceipt(
+        Username="ANOther.61234", PIN="BLUE.music", **RECEIPT
+    )
+    assert (answer.MessageIdentifier, answer.Report, answer.Text) == ("4A2E3C10", 0, None)
+    (stored,) = server.receipts()
+    assert stored["message_id"] == "4A2E3C10"
+    assert stored["recipient"] == "447700912345"
+    assert stored["code"] == "-4"
+    assert stored["state"] == "ENROUTE"
+    assert datetime.fromisoformat(stored["reported_at"]) == RECEIPT["Timestamp1"]
+
+
+def test_a_receipt_without_credentials_is_received_where_none_are_configured(serve):
+    server = serve()
+    answer = service(server).SubmitDeliveryReceipt(**RECEIPT)
+    assert (answer.MessageIdentifier, answer.Report, answer.Text) == ("4A2E3C10", 0, None)
+    assert [stored["message_id"] for stored in server.receipts()] == ["4A2E3C10"]
+
+
+def test_nil_credentials_are_none(serve):
+    server = serve()
+    answer = service(server).SubmitDeliveryReceipt(
+        Username=zeep.xsd.Nil, PIN=zeep.xsd.Nil, **RECEIPT
+    )
+    assert answer.Report == 0
+    assert len(server.receipts()) == 1
+
+
+@pytest.mark.parametrize(
+    "credentials",
+    [
+        pytest.param({"Username": "ANOther.61234", "PIN": "BLUE.noise"}, id="wrong PIN"),
+        pytest.param({"Username": zeep.xsd.Nil, "PIN": zeep.xsd.Nil}, id="nil"),
+        pytest.param({}, id="none"),
+    ],
+)
+def test_without_the_right_credentials_the_answer_is_invalid_login(serve, credentials):
+    server = serve(ENDPOINT)
+    answer = service(server).SubmitDeliveryReceipt(**credentials, **RECEIPT)
+    assert (answer.MessageIdentifier, answer.Report, answer.Text) == (
+        "4A2E3C10",
+        2,
+        "Invalid login",
+    )
+    assert server.receipts() == []
+
+
+@pytest.mark.parametrize(
+    ("timestamp", "meant"),
+    [
+        pytest.param(
+            datetime(2009, 6, 9, 16, 22, 1, tzinfo=timezone(timedelta(hours=5, minutes=30))),
+            datetime(2009, 6, 9, 10, 52, 1, tzinfo=UTC),
+            id="with an offset",
+        ),
+        pytest.param(
+            datetime(2009, 6, 9, 10, 52, 1),
+            datetime(2009, 6, 9, 10, 52, 1, tzinfo=UTC),
+            id="without an offset",
+        ),
+        pytest.param(
+            datetime(2009, 6, 9, 10, 52, 1, 234567, tzinfo=UTC),
+            datetime(2009, 6, 9, 10, 52, 1, 234567, tzinfo=UTC),
+            id="with a fraction of a second",
+        ),
+    ],
+)
+def test_an_unusual_timestamp_is_the_time_it_means(serve, timestamp, meant):
+    server = serve()
+    receipt = RECEIPT | {"Timestamp1": timestamp}
+    assert service(server).SubmitDeliveryReceipt(**receipt).Report == 0
+    (stored,) = server.receipts()
+    assert datetime.fromisoformat(stored["reported_at"]) == meant
+
+
+def test_the_client_reads_a_fault(serve):
+    server = serve()
+    header = etree.fromstring(
+        '<t:Transaction xmlns:t="urn:x" xmlns:s="http://schemas.xmlsoap.org/soap/envelope/"'
+        ' s:mustUnderstand="1"/>'
+    )
+    with pytest.raises(zeep.exceptions.Fault) as caught:
+        service(server).SubmitDeliveryReceipt(**RECEIPT, _soapheaders=[header])
+    assert caught.value.code.endswith(":MustUnderstand")
+    assert caught.value.message
+    assert server.receipts() == []
