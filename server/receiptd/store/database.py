@@ -1,0 +1,336 @@
+"""Opening the database: engine, pragmas, migrations, and the one-server lock of SQLite."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import IO, Any, TypeVar
+
+from sqlalchemy import URL, Connection, Engine, create_engine, event, inspect, make_url, text
+from sqlalchemy.exc import (
+    ArgumentError,
+    DataError,
+    IntegrityError,
+    NoSuchModuleError,
+    OperationalError,
+    SQLAlchemyError,
+)
+
+from receiptd.errors import CannotStart
+from receiptd.store.schema import REVISION
+
+BUSY_TIMEOUT = 5.0
+"""Seconds that SQLite waits for another process's transaction; `?timeout=` in the URL says
+otherwise."""
+
+STATEMENT_TIMEOUT = 10.0
+"""Seconds that PostgreSQL may take for a statement of those who write, another process's turn
+included, unless the role, the database or the URL's `options` say otherwise."""
+
+_POSTGRESQL = {
+    "connect_timeout": 5,  # seconds
+    # A server that vanished without a word is given up after 10 s, while the kernel alone would
+    # wait for a quarter of an hour.
+    "tcp_user_timeout": 10_000,  # milliseconds
+    "keepalives_idle": 5,
+    "keepalives_interval": 2,
+    "keepalives_count": 3,
+}
+"""libpq's parameters; the URL may say otherwise."""
+
+_FILE_MODE = 0o640
+"""Of a new database: it holds people's phone numbers."""
+
+_TURN = 7251930846
+"""The key of PostgreSQL's advisory lock for writing; any number nobody else uses."""
+
+
+class StoreError(CannotStart):
+    """A store that cannot be opened; the text says why and what to do."""
+
+
+def open_engine(url: str, *, writes: bool = True) -> Engine:
+    """An engine for `url`.
+
+    With `writes`, transactions that write come one after the other, whatever process they are
+    of: on SQLite they take its write lock at their start, on PostgreSQL an advisory lock. So ids
+    are in the order of the commits, and what one transaction looked up stays true until its end.
+    On SQLite moreover: write-ahead log, every commit on disk before it returns
+    (`synchronous=FULL`).
+
+    :raises StoreError: where the URL names no database that receiptd can use.
+    """
+    try:
+        parsed = make_url(url)
+        if parsed.drivername == "postgresql":
+            parsed = parsed.set(drivername="postgresql+psycopg")
+        engine = create_engine(parsed, **_options(parsed))
+    except (ArgumentError, NoSuchModuleError) as error:
+        raise StoreError(f"store.url: {error}") from None
+    except ModuleNotFoundError as error:
+        raise StoreError(
+            f"store.url: {error}. PostgreSQL needs: pip install 'receiptd[postgresql]'"
+        ) from None
+    if engine.dialect.name == "sqlite":
+        event.listen(engine, "connect", _prepare_sqlite)
+        event.listen(engine, "begin", _begin_immediate if writes else _begin_deferred)
+    elif writes:
+        event.listen(engine, "connect", _limit_statements)
+        event.listen(engine, "begin", _take_turn)
+    return engine
+
+
+def _options(url: URL) -> dict[str, Any]:
+    sqlite = url.get_backend_name() == "sqlite"
+    defaults = {"timeout": BUSY_TIMEOUT, "check_same_thread": False} if sqlite else _POSTGRESQL
+    arguments = {name: value for name, value in defaults.items() if name not in url.query}
+    return {"connect_args": arguments, "pool_pre_ping": not sqlite}
+
+
+def _prepare_sqlite(connection: Any, _record: Any) -> None:
+    connection.isolation_level = None  # BEGIN is ours: see _begin_immediate
+    cursor = connection.cursor()
+    for pragma in (
+        "journal_mode=WAL",
+        "synchronous=FULL",
+        "foreign_keys=ON",
+        # Pages: a checkpoint every 40 MB writes a page once that many commits changed.
+        "wal_autocheckpoint=10000",
+    ):
+        cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()
+
+
+def _begin_immediate(connection: Any) -> None:
+    reads = connection.get_execution_options().get("reads")
+    connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")
+
+
+def _begin_deferred(connection: Any) -> None:
+    connection.exec_driver_sql("BEGIN")
+
+
+def _limit_statements(connection: Any, _record: Any) -> None:
+    connection.execute(
+        "SELECT set_config('statement_timeout', %s, false) "
+        "WHERE current_setting('statement_timeout') = '0'",
+        (f"{STATEMENT_TIMEOUT * 1000:.0f}",),
+    )
+    connection.commit()
+
+
+def _take_turn(connection: Any) -> None:
+    options = connection.get_execution_options()
+    if options.get("reads"):
+        return
+    if options.get("patient"):
+        connection.exec_driver_sql("SET LOCAL statement_timeout = 0")
+    connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_TURN})")
+
+
+def sqlite_file(url: str) -> Path | None:
+    """The file of a SQLite URL; None for another database."""
+    parsed = make_url(url)
+    if parsed.get_backend_name() != "sqlite" or not parsed.database:
+        return None
+    return Path(parsed.database)
+
+
+def check_file(url: str, *, create: bool) -> None:
+    """See that SQLite's file can be used before SQLite says less clearly that it cannot.
+
+    :raises StoreError: naming the file or folder and what is wrong with it.
+    """
+    file = sqlite_file(url)
+    if file is None:
+        return
+    folder = file.parent
+    if not folder.is_dir():
+        raise StoreError(f"{folder}: no such folder for the database {file.name}: make it first")
+    if file.is_dir():
+        raise StoreError(f"{file}: is a folder: store.url must name a file")
+    if not file.exists() and not create:
+        raise StoreError(
+            f"{file}: no such database. Start the server once, or run: receiptd db upgrade"
+        )
+    if not os.access(file if file.exists() else folder, os.W_OK) or not os.access(folder, os.W_OK):
+        raise StoreError(f"{file}: not writable, or its folder {folder} is not")
+
+
+def revision(engine: Engine) -> str | None:
+    """The migration that the database stands at; None for an empty one.
+
+    :raises StoreError: where the database does not answer.
+    """
+    try:
+        # Looked at as a reader: a server can start while another process is writing.
+        with engine.execution_options(reads=True).connect() as connection:
+            if not inspect(connection).has_table("alembic_version"):
+                return None
+            found = connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
+            return str(found) if found is not None else None
+    except SQLAlchemyError as error:
+        raise StoreError(unreachable(engine, error)) from error
+
+
+def upgrade(engine: Engine) -> str | None:
+    """Bring the database to `REVISION`; returns what it stood at.
+
+    :raises StoreError: where it is newer than this receiptd, or does not answer.
+    """
+    file = sqlite_file(str(engine.url))
+    if file is not None and not file.exists():
+        file.touch(_FILE_MODE)
+    before = revision(engine)
+    if before == REVISION:
+        return before
+    if before is not None and before > REVISION:
+        raise StoreError(
+            f"{engine.url.render_as_string()}: the database is at revision {before}, this "
+            f"receiptd knows {REVISION}: upgrade receiptd"
+        )
+    from alembic import command
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", "receiptd:store/migrations")
+    config.set_main_option("path_separator", "os")
+    try:
+        # Patient, since an index of a large table takes its time.
+        with engine.execution_options(patient=True).begin() as connection:
+            # Of two servers that start together the second waits above and finds it done here.
+            config.attributes["connection"] = connection
+            command.upgrade(config, "head")
+    except OperationalError as error:
+        raise StoreError(unreachable(engine, error)) from error
+    return before
+
+
+def require(engine: Engine) -> None:
+    """See that the database stands at `REVISION`.
+
+    :raises StoreError: where it does not, with the command that mends it.
+    """
+    found = revision(engine)
+    if found != REVISION:
+        stands = f"at revision {found}" if found else "empty"
+        raise StoreError(
+            f"{engine.url.render_as_string()}: the database is {stands}, this receiptd needs "
+            f"{REVISION}: run receiptd db upgrade"
+        )
+
+
+def unreachable(engine: Engine, error: SQLAlchemyError) -> str:
+    """A sentence for a database that does not answer; the password stays out of it."""
+    cause = str(getattr(error, "orig", None) or error).strip()
+    return f"{engine.url.render_as_string()}: the database does not answer: {cause}"
+
+
+T = TypeVar("T")
+
+
+class KeptConnection:
+    """One connection for many transactions: opened when needed, and anew after a failure. For
+    one thread at a time."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._connection: Connection | None = None
+
+    def transact(self, work: Callable[[Connection], T]) -> T:
+        """Do `work` in a transaction; returns what it returns once that is committed. Raises
+        whatever went wrong: `refuses` tells a row's fault from the database's."""
+        if self._connection is None:
+            self._connection = self._engine.connect()
+        try:
+            with self._connection.begin():
+                return work(self._connection)
+        except Exception as error:
+            if not refuses(error):
+                self.close(broken=True)
+            raise
+
+    def close(self, *, broken: bool = False) -> None:
+        """Close the connection, if one is open.
+
+        :param broken: whether nobody else may be given it.
+        """
+        if self._connection is None:
+            return
+        connection, self._connection = self._connection, None
+        with suppress(Exception):  # one that is broken need not close well
+            if broken:
+                connection.invalidate()
+            connection.close()
+
+
+def refuses(error: Exception) -> bool:
+    """Whether `error` is about what was to be stored, which alone must then be set aside. All
+    other errors of a database are its own state, which will pass: it does not answer, is full,
+    locked, read-only, or not as it should be."""
+    if isinstance(error, DataError | IntegrityError):
+        return True
+    if not isinstance(error, SQLAlchemyError):
+        # A value that the driver cannot convert, or a mistake of ours in handling it.
+        return not isinstance(error, OSError | MemoryError | StoreError)
+    # PostgreSQL's class 54, a limit exceeded, such as that of an index's entries.
+    return str(getattr(getattr(error, "orig", None), "sqlstate", "")).startswith("54")
+
+
+class ServerLock:
+    """Held by the one server that may write a SQLite file (its workers share it).
+
+    A lock of the operating system on a file beside the database: it is gone with the process
+    that held it, however that ended.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._file: IO[str] | None = None
+        database = sqlite_file(url)
+        self._path = database.with_name(database.name + "-lock") if database else None
+
+    @classmethod
+    def inherited(cls, url: str, descriptor: int) -> ServerLock:
+        """One that a supervisor took and has passed on: it is held until all who have it are
+        gone."""
+        lock = cls(url)
+        lock._path = None
+        lock._file = os.fdopen(descriptor)
+        return lock
+
+    def fileno(self) -> int | None:
+        """The descriptor to pass on; None where nothing is locked, or has to be."""
+        return self._file.fileno() if self._file else None
+
+    def take(self) -> None:
+        """:raises StoreError: where another server has it."""
+        if self._path is None:
+            return
+        try:
+            file = self._path.open("a+")
+        except OSError as error:
+            raise StoreError(f"{self._path}: {error.strerror}") from None
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            file.seek(0)
+            holder = file.read().strip() or "unknown"
+            file.close()
+            database = str(self._path).removesuffix("-lock")
+            raise StoreError(
+                f"{database}: another receiptd (process {holder}) serves this database already. "
+                f"Stop that one, or give this one another with --database"
+            ) from None
+        file.truncate(0)
+        file.write(f"{os.getpid()}\n")
+        file.flush()
+        self._file = file
+
+    def release(self) -> None:
+        """Let another server have it."""
+        if self._file:
+            self._file.close()
+            self._file = None

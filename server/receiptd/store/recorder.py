@@ -1,0 +1,298 @@
+"""What one transaction stores: receipts and what they are about, rejected posts, messages.
+
+Used by whoever has a transaction open: the writer, and the drainer of the spool.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any, NamedTuple
+
+from sqlalchemy import Connection, Engine, insert
+from sqlalchemy.dialects import postgresql, sqlite
+
+from receiptd.message import Message
+from receiptd.receipt import ACCEPTED, Kind, Outcome, Receipt, Verdict
+from receiptd.store.matching import Match, Matching, Policy, report_of, verdict_of
+from receiptd.store.rows import RECEIPT_COLUMNS, REJECTION_COLUMNS, Rejection, receipt_row
+from receiptd.store.schema import iso, once, receipts, rejected_posts
+
+
+class Submission(NamedTuple):
+    """What one request brings, stored together or not at all: receipts, a post that was
+    rejected, or messages to register.
+
+    `ticket` is the submitter's own; the writer gives it back with the result.
+    """
+
+    ticket: Any
+    receipts: Sequence[Receipt] = ()
+    rejection: Rejection | None = None
+    messages: Sequence[Message] = ()
+
+    @property
+    def endpoint(self) -> str:
+        """The name of the endpoint that it came to, empty for messages."""
+        if self.receipts:
+            return self.receipts[0].endpoint
+        return self.rejection.endpoint if self.rejection else ""
+
+    @property
+    def size(self) -> int:
+        """How many bytes of posts it holds."""
+        if self.receipts:
+            return len(self.receipts[0].raw)
+        return len(self.rejection.raw) if self.rejection else 0
+
+
+Stored = list[Verdict] | list[str]
+"""A verdict for each receipt; for each message what became of it (see `Matching.register`)."""
+
+
+class Quota(NamedTuple):
+    """How many rejected posts of an endpoint are kept, and for how long."""
+
+    invalid: int
+    unreadable: int
+    days: int
+
+
+class Recorder:
+    """Stores submissions in transactions of others. For one thread at a time."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        *,
+        policies: Mapping[str, Policy],
+        quota: Quota,
+        regions: Mapping[str, str | None] | None = None,
+    ) -> None:
+        """
+        :param policies: by endpoint name. One that is not among them has the default policy:
+            what was spooled may be of an endpoint that is not configured any more.
+        :param regions: by whose national forms a provider's phone numbers are read where
+            messages are registered.
+        """
+        self._policies = defaultdict(Policy, policies)
+        self._regions = regions or {}
+        self._matching = Matching(engine, policies)
+        self._quota = quota
+        self._statements = Statements(engine)
+
+    def record(
+        self,
+        connection: Connection,
+        batch: Sequence[Submission],
+        times: Sequence[datetime],
+        *,
+        again: bool = False,
+    ) -> list[Stored]:
+        """Store `batch`; returns for each submission what became of it.
+
+        :param times: when each submission was received (aware, UTC).
+        :param again: whether it may have been stored before, by a transaction of which nobody
+            knows whether it was committed. What was is then neither stored nor counted twice.
+        """
+        registered = [
+            self._matching.register(connection, each.messages, at, self._regions)
+            if each.messages
+            else []
+            for each, at in zip(batch, times, strict=True)
+        ]
+        verdicts = self._receipts(
+            connection,
+            [receipt for submission in batch for receipt in submission.receipts],
+            [at for each, at in zip(batch, times, strict=True) for _ in each.receipts],
+            again,
+        )
+        rejections = [each.rejection for each in batch if each.rejection is not None]
+        if again:
+            rejections = self._missing(connection, rejections)
+        if rejections:
+            self._rejections(connection, rejections, max(times))
+        results: list[Stored] = []
+        start = 0
+        for submission, texts in zip(batch, registered, strict=True):
+            end = start + len(submission.receipts)
+            results.append(texts or verdicts[start:end])
+            start = end
+        return results
+
+    def _receipts(
+        self,
+        connection: Connection,
+        batch: list[Receipt],
+        times: list[datetime],
+        again: bool,
+    ) -> list[Verdict]:
+        if not batch:
+            return []
+        statements = self._statements
+        text_types = statements.text_types
+        reports = [
+            report_of(receipt, self._policies, at)
+            for receipt, at in zip(batch, times, strict=True)
+        ]
+        matches, messages = self._matching.match(connection, reports)
+        written = {at: self._time(at) for at in set(times)}  # most often there is but one
+        rows = [
+            receipt_row(receipt, report, match, written[at], text_types)
+            for receipt, report, match, at in zip(batch, reports, matches, times, strict=True)
+        ]
+        newest = connection.exec_driver_sql(statements.newest).scalar_one()
+        stored = connection.exec_driver_sql(statements.insert_receipt, rows).rowcount
+        if stored == len(rows):
+            verdicts = [
+                ACCEPTED
+                if match.outcome is Outcome.ACCEPTED
+                else verdict_of(match.outcome, receipt.message_id, receipt.recipient)
+                for receipt, match in zip(batch, matches, strict=True)
+            ]
+        else:
+            verdicts = self._find_duplicates(connection, batch, rows, matches, newest, again)
+        for report, match, verdict in zip(reports, matches, verdicts, strict=True):
+            if (
+                match.message_ref is not None
+                and verdict.outcome is not Outcome.DUPLICATE
+                and report.kind is not Kind.REPLY
+            ):
+                messages[match.message_ref].add(report)
+        self._matching.save(connection, messages.values())
+        return verdicts
+
+    def _find_duplicates(
+        self,
+        connection: Connection,
+        batch: list[Receipt],
+        rows: list[tuple[object, ...]],
+        matches: list[Match],
+        newest: int,
+        again: bool,
+    ) -> list[Verdict]:
+        """The verdicts of a batch of which some were stored before or came twice in it."""
+        statements = self._statements
+        first_seen: set[int] = set()
+        verdicts = []
+        for receipt, row, match in zip(batch, rows, matches, strict=True):
+            found = connection.exec_driver_sql(statements.find, statements.key_of(row)).one()
+            if found.id > newest and found.id not in first_seen:
+                first_seen.add(found.id)
+                verdicts.append(verdict_of(match.outcome, receipt.message_id, receipt.recipient))
+                continue
+            # Received at the same microsecond, it is this very one, stored by another attempt.
+            itself = again and found.id <= newest and found.received_at == row[_RECEIVED_AT]
+            if not itself:
+                connection.exec_driver_sql(statements.count_repeat, (found.id,))
+            standing = verdict_of(Outcome(found.verdict), receipt.message_id, receipt.recipient)
+            verdicts.append(Verdict(Outcome.DUPLICATE, standing.text, standing.standing))
+        return verdicts
+
+    def _rejections(
+        self, connection: Connection, rejections: list[Rejection], now: datetime
+    ) -> None:
+        """Keep `rejections` and, of their endpoints, no more than the quota allows."""
+        statements = self._statements
+        rows = [(self._time(each.received_at), *each[1:]) for each in rejections]
+        connection.exec_driver_sql(statements.insert_rejection, rows)
+        oldest = self._time(now - timedelta(days=self._quota.days))
+        for endpoint, reason in {(each.endpoint, each.reason) for each in rejections}:
+            kept = self._quota.invalid if reason == "invalid" else self._quota.unreadable
+            connection.exec_driver_sql(
+                statements.trim_rejections,
+                (endpoint, reason, endpoint, reason, kept, oldest),
+            )
+
+    def _missing(self, connection: Connection, rejections: Sequence[Rejection]) -> list[Rejection]:
+        """Those of `rejections` that are not stored yet. The database does not know them by
+        anything of their own, so they are told by their time and what they say."""
+        groups: dict[tuple[str, str], list[Rejection]] = {}
+        for each in rejections:
+            groups.setdefault((each.endpoint, each.reason), []).append(each)
+        missing: list[Rejection] = []
+        for (endpoint, reason), some in groups.items():
+            oldest = min(each.received_at for each in some)
+            found = connection.exec_driver_sql(
+                self._statements.rejections_since, (endpoint, reason, self._time(oldest))
+            )
+            stored = {tuple(row) for row in found}
+            missing += [
+                each
+                for each in some
+                if (self._time(each.received_at), each.text, each.raw) not in stored
+            ]
+        return missing
+
+    def _time(self, at: datetime) -> object:
+        return iso(at) if self._statements.text_types else at
+
+
+_RECEIVED_AT = RECEIPT_COLUMNS.index("received_at")
+
+
+def as_rejections(
+    submission: Submission, received_at: datetime, error: Exception
+) -> list[Rejection]:
+    """What is kept of receipts that the database refuses: their posts, and why."""
+    text = f"the database refuses the receipt: {cause(error)}".replace("\0", "\\0")
+    return [
+        Rejection(received_at, endpoint, provider, "invalid", None, text, None, None, raw)
+        for endpoint, provider, raw in dict.fromkeys(
+            (each.endpoint, each.provider, each.raw) for each in submission.receipts
+        )
+    ]
+
+
+def cause(error: BaseException) -> str:
+    """What the database itself says, in one line: without the statement, which may be long."""
+    text = str(getattr(error, "orig", None) or error).strip()
+    return text.splitlines()[0] if text else type(error).__name__
+
+
+class Statements:
+    """The recorder's SQL, compiled once for a database: run as text, it costs a tenth."""
+
+    def __init__(self, engine: Engine) -> None:
+        dialect = engine.dialect.name
+        self.text_types = dialect == "sqlite"
+        mark = "%s" if dialect == "postgresql" else "?"
+        upsert: Any = postgresql.insert if dialect == "postgresql" else sqlite.insert
+        self.insert_receipt = _compiled(
+            upsert(receipts).on_conflict_do_nothing(), engine, RECEIPT_COLUMNS
+        )
+        self.insert_rejection = _compiled(insert(rejected_posts), engine, REJECTION_COLUMNS)
+        keys = once(dialect)
+        self._key_indexes = [RECEIPT_COLUMNS.index(column) for column, _ in keys]
+        never: object = "" if self.text_types else datetime.min.replace(tzinfo=UTC)
+        absent = {"reported_at": never, "recipient_key": "", "code": "", "part": -1}
+        self._absent = [absent.get(column) for column, _ in keys]
+        where = " AND ".join(f"{expression} = {mark}" for _, expression in keys)
+        self.find = f"SELECT id, verdict, received_at FROM receipts WHERE {where}"
+        self.newest = "SELECT coalesce(max(id), 0) FROM receipts"
+        self.count_repeat = f"UPDATE receipts SET repeats = repeats + 1 WHERE id = {mark}"
+        self.rejections_since = (
+            "SELECT received_at, text, raw FROM rejected_posts "
+            "WHERE endpoint = {0} AND reason = {0} AND received_at >= {0}"
+        ).replace("{0}", mark)
+        self.trim_rejections = (
+            "DELETE FROM rejected_posts WHERE endpoint = {0} AND reason = {0} AND (id <= coalesce("
+            "(SELECT id FROM rejected_posts WHERE endpoint = {0} AND reason = {0} "
+            "ORDER BY id DESC LIMIT 1 OFFSET {0}), 0) OR received_at < {0})"
+        ).replace("{0}", mark)
+
+    def key_of(self, row: tuple[object, ...]) -> tuple[object, ...]:
+        """The parameters of `find` for a row of `RECEIPT_COLUMNS`."""
+        return tuple(
+            row[index] if row[index] is not None else absent
+            for index, absent in zip(self._key_indexes, self._absent, strict=True)
+        )
+
+
+def _compiled(statement: Any, engine: Engine, columns: Sequence[str]) -> str:
+    style = "format" if engine.dialect.name == "postgresql" else "qmark"
+    dialect: Any = type(engine.dialect)
+    compiled = statement.compile(dialect=dialect(paramstyle=style), column_keys=list(columns))
+    assert compiled.positiontup == list(columns)
+    return str(compiled)

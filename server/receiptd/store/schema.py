@@ -1,0 +1,197 @@
+"""The tables, as SQLAlchemy Core knows them; `migrations/` makes them in a database.
+
+Times are UTC: on SQLite as ISO 8601 text of one width (`2009-06-09T10:52:00.000000Z`), which
+sorts by time and reads well in any SQL shell, on PostgreSQL as `timestamptz`.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    DateTime,
+    Dialect,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Numeric,
+    String,
+    Table,
+    Text,
+)
+from sqlalchemy.types import TypeDecorator
+
+REVISION = "0002"
+"""The newest migration's number; a store that stands at it needs no Alembic at start-up."""
+
+BUCKET_BITS = 17
+"""Receipts are found by message through an index led by `id >> BUCKET_BITS`, so that insertions
+stay among its last 131,072 entries however random the identifiers are; a look-up visits each
+bucket. With 2 million receipts stored, that keeps nine tenths of an empty store's rate."""
+
+
+class Time(TypeDecorator[datetime]):
+    """An aware time in UTC."""
+
+    impl = String(27)
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> Any:
+        if dialect.name == "postgresql":
+            return dialect.type_descriptor(DateTime(timezone=True))
+        return dialect.type_descriptor(String(27))
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> Any:
+        if value is None or dialect.name == "postgresql":
+            return value
+        return iso(value)
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:
+        if isinstance(value, str):
+            return datetime.fromisoformat(value)
+        return value.astimezone(UTC) if value is not None else None
+
+
+class Price(TypeDecorator[Decimal]):
+    """An amount of money, digit for digit: never a binary float, `13.90` not `13.9`."""
+
+    impl = String(64)
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> Any:
+        if dialect.name == "postgresql":
+            return dialect.type_descriptor(Numeric())
+        return dialect.type_descriptor(String(64))
+
+    def process_bind_param(self, value: Decimal | None, dialect: Dialect) -> Any:
+        return value if value is None or dialect.name == "postgresql" else str(value)
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> Decimal | None:
+        return Decimal(value) if value is not None else None
+
+
+def iso(at: datetime) -> str:
+    """`at` (aware, UTC) as text of one width."""
+    return at.strftime("%Y-%m-%dT%H:%M:%S.%fZ") if at.year > 999 else at.isoformat()
+
+
+metadata = MetaData()
+
+_id = BigInteger().with_variant(Integer(), "sqlite")
+
+receipts = Table(
+    "receipts",
+    metadata,
+    Column("id", _id, primary_key=True, autoincrement=True),
+    Column("received_at", Time, nullable=False),
+    Column("endpoint", Text, nullable=False),
+    Column("provider", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("message_id", Text),
+    # message_id as it compares, '' where there is none
+    Column("message_key", Text, nullable=False),
+    Column("linked_key", Text),
+    Column("state", Text, nullable=False),
+    Column("code", Text),
+    Column("description", Text),
+    Column("recipient", Text),
+    # recipient as it compares: E.164 digits
+    Column("recipient_key", Text),
+    Column("sender", Text),
+    Column("reference", Text),
+    Column("reported_at", Time),
+    Column("part", Integer),
+    Column("parts", Integer),
+    Column("price", Price),
+    Column("network", Text),
+    Column("text", Text),
+    # JSON object
+    Column("extra", Text, nullable=False),
+    Column("raw", LargeBinary, nullable=False),
+    Column("verdict", Text, nullable=False),
+    # a digest of a call's other fields, by which its stages differ; '' for other kinds
+    Column("variant", Text, nullable=False),
+    # how often the same receipt came again
+    Column("repeats", Integer, nullable=False, server_default="0"),
+    # the row of messages that it is about, None where none is registered
+    Column("message_ref", _id),
+    sqlite_autoincrement=True,
+)
+
+
+def once(dialect: str) -> list[tuple[str, str]]:
+    """What makes two receipts the same, None being equal to None: SQL expressions, each with
+    the column it is of. The time leads, so that new receipts extend the index at its end
+    instead of dirtying a page each all over it.
+    """
+    never = "'0001-01-01 00:00:00+00'::timestamptz" if dialect == "postgresql" else "''"
+    return [
+        ("reported_at", f"coalesce(reported_at, {never})"),
+        ("message_key", "message_key"),
+        ("recipient_key", "coalesce(recipient_key, '')"),
+        ("code", "coalesce(code, '')"),
+        ("part", "coalesce(part, -1)"),
+        ("kind", "kind"),
+        ("provider", "provider"),
+        ("variant", "variant"),
+    ]
+
+
+messages = Table(
+    "messages",
+    metadata,
+    Column("id", _id, primary_key=True, autoincrement=True),
+    Column("registered_at", Time, nullable=False),
+    Column("provider", Text, nullable=False),
+    Column("message_id", Text, nullable=False),
+    Column("message_key", Text, nullable=False),
+    Column("recipient", Text),
+    # recipient as it compares, '' where the application named none
+    Column("recipient_key", Text, nullable=False),
+    Column("sender", Text),
+    Column("reference", Text),
+    # how many parts there are: registered, or learned of receipts
+    Column("parts", Integer),
+    Column("state", Text, nullable=False),
+    Column("final", Boolean, nullable=False),
+    Column("state_at", Time),
+    Column("delivered", Integer, nullable=False),
+    Column("price", Price),
+    # JSON: what is known of each part; NULL as long as nothing is
+    Column("progress", Text),
+    sqlite_autoincrement=True,
+)
+"""What applications registered as sent: a row for each recipient of an identifier."""
+
+matching = Table(
+    "matching",
+    metadata,
+    Column("provider", Text, primary_key=True),
+    Column("since", Time, nullable=False),
+)
+"""The providers for which messages were ever registered: `match = "auto"` is on for these, also
+when their messages have been pruned."""
+
+rejected_posts = Table(
+    "rejected_posts",
+    metadata,
+    Column("id", _id, primary_key=True, autoincrement=True),
+    Column("received_at", Time, nullable=False),
+    Column("endpoint", Text, nullable=False),
+    Column("provider", Text, nullable=False),
+    # 'invalid': read, but nonsense; 'unauthorized' and 'unreadable' have a quota of their own
+    Column("reason", Text, nullable=False),
+    Column("field", Text),
+    Column("text", Text, nullable=False),
+    Column("peer", Text),
+    Column("content_type", Text),
+    Column("raw", LargeBinary, nullable=False),
+    Index("rejected_posts_quota", "endpoint", "reason", "id"),
+    sqlite_autoincrement=True,
+)

@@ -1,0 +1,71 @@
+"""A database file and a writer on it."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import Engine
+
+from receiptd.store.database import open_engine, upgrade
+from receiptd.store.spool import Spool
+from storing import Store
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Engine]:
+    """A new database, migrated: every test of the store's rules runs on both."""
+    if request.param == "sqlite":
+        url = f"sqlite:///{tmp_path / 'receipts.db'}"
+    else:
+        url = request.getfixturevalue("new_postgresql_database")()
+    engine = open_engine(url)
+    upgrade(engine)
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture
+def open_store(engine: Engine, tmp_path: Path) -> Iterator[Callable[..., Store]]:
+    """Opens writers on the database; they are stopped at the test's end."""
+    opened: list[Store] = []
+
+    def open_one(**options: Any) -> Store:
+        options.setdefault("spool", Spool(tmp_path / "spool"))
+        opened.append(Store(engine, **options))
+        return opened[-1]
+
+    yield open_one
+    for store in opened:
+        store.writer.stop()
+
+
+@pytest.fixture
+def store(open_store: Callable[..., Store]) -> Store:
+    """One writer."""
+    return open_store()
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Callable[[int], Path]]:
+    """Mounts file systems of so many bytes (which only root can); gone at the test's end."""
+    mounted: list[Path] = []
+
+    def mount(size: int) -> Path:
+        folder = tmp_path / f"disk-{len(mounted)}"
+        folder.mkdir()
+        made = subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)],
+            capture_output=True,
+        )
+        if made.returncode:
+            pytest.skip(f"cannot mount a file system: {made.stderr.decode().strip()}")
+        mounted.append(folder)
+        return folder
+
+    yield mount
+    for folder in mounted:
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
