@@ -14,7 +14,7 @@ from receiptd.soap.dialect import blanked, charset_of
 from receiptd.soap.service import SoapPost
 from receiptd.soap.transport import Response, SoapTransport
 from receiptd.web.auth import TOKEN_FIELD
-from receiptd.web.endpoint import ProviderEndpoint, admission, failed, refuse_method
+from receiptd.web.endpoint import ProviderEndpoint, admission, failed, refuse_method, retry_after
 from receiptd.web.http import Request, local_address
 from receiptd.web.intake import RETRY_AFTER, Intake, Origin, Taken
 from receiptd.web.receiptlog import ReceiptLog
@@ -62,13 +62,29 @@ class SoapEndpoint:
         if not is_xml(body) and content_type.lower().startswith(_FORMS):
             self._form.take(request, body, path_token)
             return
+        if self._intake.rate is not None and (seconds := self._intake.rate.wait()):
+            self._slow_down(request, self._intake.rate.text, seconds)
+            return
         started = request.site.reactor.seconds()
         url = Post("POST", request.query, token=TOKEN_FIELD)
         denied = admission(self._intake, request, url, path_token)
-        post = SoapPost(self._intake, Origin(request.peer, content_type), denied, started)
+        post = SoapPost(
+            self._intake, Origin(request.peer, content_type, request.request_id), denied, started
+        )
         self._transport.submit(body, charset_of(content_type), post).addCallback(
             self._respond, request, body, post
         ).addErrback(failed, request)
+
+    def _slow_down(self, request: Request, text: str, seconds: int) -> None:
+        """429, and for whoever reads the body a `Server` fault.
+
+        SOAP 1.1, section 6.2, wants 500 for faults that arise in processing a request; this one is
+        not processed, so HTTP's own status says more (RFC 6585, section 4): clients that know
+        nothing of SOAP slow down for it, and those that do raise the fault.
+        """
+        envelope = self._transport.fault(Fault("Server", text))
+        self._log.fault(self._intake, "Server")
+        request.answer(429, envelope, XML, (retry_after(seconds),))
 
     def _respond(
         self, response: Response, request: Request, body: bytes, post: SoapPost
@@ -79,20 +95,26 @@ class SoapEndpoint:
         if fault is None:
             request.answer(200, envelope, reply_type)
             if post.taken:
-                self._log.taken(self._intake, post.taken, request.peer, post.started)
-        elif fault.faultcode == "Server":
+                self._log.taken(self._intake, post.taken, post.origin, post.started)
+            return None
+        self._log.fault(self._intake, fault.faultcode)
+        if fault.faultcode == "Server":
             request.answer(500, envelope, reply_type, (RETRY_AFTER,))
-            self._log.refused(self._intake, Outcome.BUSY, fault.faultstring, request.peer)
-        else:
-            return self._keep_unreadable(body, post, fault).addCallback(
-                lambda _: request.answer(500, envelope, reply_type)
-            )
-        return None
-
-    def _keep_unreadable(self, body: bytes, post: SoapPost, fault: Fault) -> Deferred[Taken]:
-        self._log.refused(self._intake, Outcome.INVALID, fault.faultstring, post.origin.peer)
+            self._note(post, Verdict(Outcome.BUSY, fault.faultstring), "busy")
+            return None
         verdict = Verdict(Outcome.INVALID, fault.faultstring)
-        return self._intake.reject(post.origin, blanked(body), verdict, "unreadable")
+        kept = self._intake.reject(post.origin, blanked(body), verdict, "unreadable")
+
+        def answer(_: Taken) -> None:
+            request.answer(500, envelope, reply_type)
+            self._note(post, verdict, "unreadable")
+
+        return kept.addCallback(answer)
+
+    def _note(self, post: SoapPost, verdict: Verdict, reason: str) -> None:
+        """Note that a post was answered with a fault."""
+        taken = Taken((), (verdict,), reason)
+        self._log.taken(self._intake, taken, post.origin, post.started)
 
     def _get(self, request: Request, rest: bytes) -> None:
         if rest == contract.XSD.encode():
@@ -107,7 +129,7 @@ class SoapEndpoint:
     def _location(self, request: Request) -> str:
         return contract.location(
             self._public_url,
-            "https" if request.isSecure() else "http",
+            request.scheme,
             request.header(b"Host") or None,
             local_address(request.host),
             self._path,

@@ -29,6 +29,17 @@ class Response(NamedTuple):
     fault: Fault | None
 
 
+class _Context(MethodContext):  # type: ignore[misc]
+    """A context that takes what is set on it without asking each time whether it may."""
+
+    __setattr__ = object.__setattr__
+
+    def fire_event(self, event: str, *args: Any, **kwargs: Any) -> None:
+        """Nothing where nobody listens, as by default."""
+        if self.app.has_listeners:
+            super().fire_event(event, *args, **kwargs)
+
+
 class SoapTransport(ServerBase):  # type: ignore[misc]
     """Takes SOAP bodies through the Application."""
 
@@ -36,7 +47,7 @@ class SoapTransport(ServerBase):  # type: ignore[misc]
 
     def __init__(self, application: SmsApplication) -> None:
         super().__init__(application)
-        self._template = dict(vars(MethodContext(self, MethodContext.SERVER)))
+        self._template = dict(vars(_Context(self, MethodContext.SERVER)))
 
     def submit(self, body: bytes, charset: str | None, post: SoapPost) -> Deferred[Response]:
         """Run one request; fires with its response once the service method's Deferred has fired.
@@ -53,33 +64,39 @@ class SoapTransport(ServerBase):  # type: ignore[misc]
             self.get_out_object(ctx)
         if ctx.out_error is None and isinstance(ctx.out_object, Deferred):
             returned: Deferred[Any] = ctx.out_object
-            return returned.addCallbacks(
-                self._returned, self._failed, (ctx,), {}, (ctx,)
-            ).addCallback(self._response)
+            return returned.addCallbacks(self._returned, self._failed, (ctx,), {}, (ctx,))
         return succeed(self._response(ctx))
+
+    def fault(self, fault: Fault) -> bytes:
+        """The envelope of a fault that no request has led to."""
+        ctx = self._context()
+        ctx.out_error = fault
+        return self._response(ctx).envelope
 
     def _context(self) -> Any:
         """A fresh context, filled from a template: making one attribute by attribute costs more
         than parsing the request."""
-        ctx = MethodContext.__new__(MethodContext)
-        vars(ctx).update(self._template)
-        vars(ctx).update(files=[], pusher_stack=[])
+        ctx = _Context.__new__(_Context)
+        ctx.__dict__.update(self._template)
+        ctx.__dict__.update(files=[], pusher_stack=[])
         return ctx
 
-    @staticmethod
-    def _returned(result: Any, ctx: Any) -> Any:
+    def _returned(self, result: Any, ctx: Any) -> Response:
         ctx.out_object = result
-        return ctx
+        return self._response(ctx)
 
-    @staticmethod
-    def _failed(failure: Failure, ctx: Any) -> Any:
+    def _failed(self, failure: Failure, ctx: Any) -> Response:
         error = failure.value
         if not isinstance(error, Fault):
-            _log.failure("the service method failed", failure=failure)
+            _log.failure(
+                "the service method failed",
+                failure=failure,
+                request_id=ctx.udc.origin.request_id,
+            )
             error = Fault("Server", INTERNAL_ERROR)
         ctx.out_object, ctx.out_error = None, error
         ctx.fire_event("method_exception_object")
-        return ctx
+        return self._response(ctx)
 
     def _response(self, ctx: Any) -> Response:
         self.get_out_string(ctx)

@@ -1,0 +1,1 @@
+"""The Twisted side: one site with its limits, and what is served on it."""

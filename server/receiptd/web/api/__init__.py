@@ -1,0 +1,1 @@
+"""The HTTP API: registering messages, and reading back what is stored."""

@@ -1,0 +1,246 @@
+"""The handler of everything beneath /api: who may, what is asked for, and the answer."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+from urllib.parse import parse_qsl, quote, urlencode
+
+from sqlalchemy import Engine
+from twisted.internet.defer import ensureDeferred
+
+from receiptd.pipeline import Busy, Pipeline
+from receiptd.store.messages import MESSAGES, message_json, message_with_receipts
+from receiptd.store.paging import Row, Source, one_row, page
+from receiptd.store.queries import RECEIPTS, REJECTIONS
+from receiptd.store.rows import receipt_json, rejection_json
+from receiptd.store.schema import receipts
+from receiptd.web.api import openapi, routes
+from receiptd.web.api.parameters import (
+    ListQuery,
+    MessagesQuery,
+    Query,
+    ReceiptsQuery,
+    RejectedQuery,
+    StreamQuery,
+    read_query,
+)
+from receiptd.web.api.reader import Reader
+from receiptd.web.api.registration import read_messages
+from receiptd.web.api.stream import EVENT_STREAM, Streams
+from receiptd.web.api.values import cursor
+from receiptd.web.apiauth import Guard
+from receiptd.web.http import Request, local_address
+from receiptd.web.problem import PRIVATE, Problem, answer_failure
+
+JSON = b"application/json"
+
+MOST_REGISTERING = 20_000
+"""Messages that may wait to be registered, of all requests."""
+
+
+class Api:
+    """Answers what is asked for beneath `routes.ROOT`."""
+
+    max_body = 1024 * 1024
+    """Bytes: a thousand messages, with long references."""
+
+    def __init__(
+        self,
+        reactor: Any,
+        pipeline: Pipeline,
+        guard: Guard,
+        database: str,
+        regions: Iterable[str | None],
+    ) -> None:
+        """
+        :param database: the store's URL.
+        :param regions: see `renew`.
+        """
+        self._pipeline = pipeline
+        self._guard = guard
+        self._reader = Reader(reactor, database, "api")
+        # Threads of their own, so that many streams do not keep other requests waiting.
+        self._stream_reader = Reader(reactor, database, "streams", threads=2)
+        self._streams = Streams(reactor, self._stream_reader)
+        self._reactor = reactor
+        self._registering = 0
+        self.renew(regions)
+
+    def renew(self, regions: Iterable[str | None]) -> None:
+        """Go by a new configuration from now on; the guard does so by itself.
+
+        :param regions: by whose national forms a phone number may be meant.
+        """
+        self._regions = frozenset({None, *regions})
+        self._document = b""
+
+    def start(self) -> None:
+        """Begin to answer."""
+        self._reader.start()
+        self._stream_reader.start()
+
+    def stored(self) -> None:
+        """Something was stored just now; called in the writer's thread."""
+        if self._streams:
+            self._reactor.callFromThread(self._streams.wake)
+
+    def end_streams(self) -> None:
+        """End the streams that are open, and open no other."""
+        self._streams.stop()
+
+    async def stop(self) -> None:
+        """Finish what is being read."""
+        await self._reader.stop()
+        await self._stream_reader.stop()
+
+    def handle(self, request: Request, rest: bytes) -> None:
+        """Answer `request`, now or later."""
+        ensureDeferred(self._answer(request, rest)).addErrback(answer_failure, request)
+
+    async def _answer(self, request: Request, path: bytes) -> None:
+        self._guard.check(request, None)
+        route = routes.find(path)
+        if route is None:
+            raise Problem(
+                404, "nothing is served at this path; /api/v1/openapi.json says what there is"
+            )
+        method = request.method.decode("iso8859-1")
+        operation = route.operations.get("GET" if method == "HEAD" else method)
+        if operation is None:
+            allowed = ", ".join(route.methods)
+            raise Problem(405, f"only {allowed} here", headers=(f"Allow: {allowed}\r\n".encode(),))
+        self._guard.check(request, operation.scope)
+        query = read_query(operation.query, request.query)
+        await getattr(self, f"_{operation.name}")(request, query, **route.values)
+
+    # --- What the operations do
+
+    async def _register_messages(self, request: Request, _query: Query) -> None:
+        content_type = request.header(b"Content-Type")
+        if content_type.partition(";")[0].strip().lower() != "application/json":
+            raise Problem(
+                415,
+                f"the Content-Type is {content_type or 'missing'}: expected application/json",
+                headers=(b"Accept: application/json\r\n",),
+            )
+        messages = read_messages(request.body())
+        if self._registering + len(messages) > MOST_REGISTERING:
+            raise _busy()
+        self._registering += len(messages)
+        try:
+            results = await self._pipeline.register(messages) if messages else []
+        except Busy:
+            raise _busy() from None
+        finally:
+            self._registering -= len(messages)
+        items = [
+            {
+                "provider": message.provider,
+                "message_id": message.message_id,
+                "recipient": message.recipient,
+                "result": result,
+            }
+            for message, result in zip(messages, results, strict=True)
+        ]
+        _send(request, _encoded({"items": items}))
+
+    async def _list_messages(self, request: Request, query: MessagesQuery) -> None:
+        await self._list(request, MESSAGES, message_json, query)
+
+    async def _list_receipts(self, request: Request, query: ReceiptsQuery) -> None:
+        await self._list(request, RECEIPTS, receipt_json, query)
+
+    async def _list_rejected(self, request: Request, query: RejectedQuery) -> None:
+        await self._list(request, REJECTIONS, rejection_json, query)
+
+    async def _list(
+        self,
+        request: Request,
+        source: Source,
+        shape: Callable[[Row], dict[str, Any]],
+        query: ListQuery,
+    ) -> None:
+        wanted = query.wanted(self._regions)
+        link = _link_of_next(request)
+
+        def read(engine: Engine) -> bytes:
+            found = page(engine, source, wanted, limit=query.limit, before_id=query.cursor)
+            following = link(found.next_id) if found.next_id is not None else None
+            return _encoded({"items": [shape(row) for row in found.rows], "next": following})
+
+        _send(request, await self._reader.read(read))
+
+    async def _show_message(
+        self, request: Request, _query: Query, provider: str, message_id: str
+    ) -> None:
+        def read(engine: Engine) -> bytes | None:
+            with engine.connect() as connection:
+                found = message_with_receipts(connection, provider, message_id)
+            return _encoded(found) if found else None
+
+        body = await self._reader.read(read)
+        if body is None:
+            raise Problem(
+                404,
+                f"no message {message_id!r} of {provider!r} is registered; its receipts, if "
+                f"there are any, are at /api/v1/receipts?message_id={quote(message_id, safe='')}",
+            )
+        _send(request, body)
+
+    async def _show_receipt(self, request: Request, _query: Query, id: str) -> None:
+        body = None
+        if id.isascii() and id.isdigit() and len(id) < 20:
+
+            def read(engine: Engine) -> bytes | None:
+                row = one_row(engine, receipts, int(id))
+                return _encoded(receipt_json(row)) if row is not None else None
+
+            body = await self._reader.read(read)
+        if body is None:
+            raise Problem(404, f"there is no receipt {id!r}")
+        _send(request, body)
+
+    async def _stream_receipts(self, request: Request, query: StreamQuery) -> None:
+        after = query.after
+        if last := request.header(b"Last-Event-ID"):
+            if not (last.isascii() and last.isdigit() and len(last) < 19):
+                raise Problem(
+                    400, f"Last-Event-ID is {last!r}: expected the id of an event of this stream"
+                )
+            after = int(last)
+        if request.method == b"HEAD":
+            request.answer(200, b"", EVENT_STREAM, (PRIVATE,))
+        else:
+            await self._streams.open(request, query.wanted(self._regions), after)
+
+    async def _openapi(self, request: Request, _query: Query) -> None:
+        if not self._document:
+            self._document = _encoded(openapi.document(self._guard.asks_token))
+        _send(request, self._document)
+
+
+def _busy() -> Problem:
+    return Problem.unavailable("too much waits to be stored: send it again later")
+
+
+def _link_of_next(request: Request) -> Callable[[int], str]:
+    """Gives the URL of the next page: what was asked for, with another cursor."""
+    host = request.header(b"Host") or local_address(request.host)
+    base = f"{request.scheme}://{host}{request.path.decode('iso8859-1')}"
+    pairs = [
+        (name, value)
+        for name, value in parse_qsl(request.query.decode("ascii"), keep_blank_values=True)
+        if name != "cursor"
+    ]
+    return lambda number: f"{base}?{urlencode([*pairs, ('cursor', cursor(number))])}"
+
+
+def _encoded(value: Mapping[str, Any]) -> bytes:
+    # A half of a surrogate pair stays an escape, which JSON has for it.
+    return json.dumps(value, ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n"
+
+
+def _send(request: Request, body: bytes) -> None:
+    request.answer(200, body, JSON, (PRIVATE,))

