@@ -1,0 +1,62 @@
+"""The command line: what each command is called and takes; what it does lies in the other rooms.
+
+`receiptd --version` and every help text answer at once, so nothing heavy (pydantic, SQLAlchemy,
+Twisted, rich) is imported before a command needs it: a rule for all modules of this package.
+"""
+
+from __future__ import annotations
+
+import sys
+from io import TextIOWrapper
+
+import click
+
+from receiptd import __version__
+from receiptd.cli.daemon import check_config, init, serve, upgrade, worker
+from receiptd.cli.easysms import easysms_url
+from receiptd.cli.exporting import export
+from receiptd.cli.messages import message
+from receiptd.cli.pruning import prune
+from receiptd.cli.reading import receipts, rejected
+from receiptd.cli.simulation import simulate
+from receiptd.cli.spool import spool
+from receiptd.cli.watching import tail
+
+__all__ = ["main"]
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="receiptd", message="%(prog)s %(version)s")
+def main() -> None:
+    """Receives SMS delivery receipts and keeps every one of them.
+
+    \b
+    Start here:
+      receiptd serve                   serve every provider on 127.0.0.1:8080
+      receiptd simulate csoft --url http://127.0.0.1:8080/soap
+                                       post a receipt as that provider would
+      receiptd receipts list           read back what has come
+      receiptd init                    write a configuration file to start from
+
+    Exit codes: 0 done, 1 the thing asked for failed, 2 used wrongly.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            # What a terminal's encoding lacks is shown as an escape, not as a traceback.
+            stream.reconfigure(errors="backslashreplace")
+
+
+@main.group()
+def db() -> None:
+    """The database itself."""
+
+
+db.add_command(upgrade)
+receipts.add_command(tail)
+receipts.add_command(export)
+for command in (
+    *(serve, worker, init, check_config),
+    *(message, receipts, rejected, prune, spool),
+    *(simulate, easysms_url),
+):
+    main.add_command(command)

@@ -1,0 +1,323 @@
+"""The command `message import`: its progress, what it says of bad lines, and how to go on."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import stat
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO, Protocol
+
+import click
+from click.core import ParameterSource
+
+from receiptd.cli.options import Failed, config_option, database_option, load, store
+from receiptd.cli.output import json_text, printable
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+    from sqlalchemy import Engine
+
+    from receiptd.config import Config
+    from receiptd.messagefile import Entry, Format, MessageFile
+    from receiptd.store.registry import Registry
+
+_FORMATS: dict[str, Format] = {
+    ".csv": "csv",
+    ".tsv": "csv",
+    ".txt": "csv",
+    ".ndjson": "ndjson",
+    ".jsonl": "ndjson",
+    ".json": "ndjson",
+}
+
+
+@click.command("import")
+@click.argument("path", metavar="FILE", type=click.Path(path_type=Path, allow_dash=True))
+@click.option("--provider", metavar="NAME", help="Whose the messages are that name none.")
+@click.option(
+    "--format",
+    "layout",
+    type=click.Choice(["csv", "ndjson"]),
+    help="What the file is. Default: what its name ends in.",
+)
+@click.option(
+    "--on-error",
+    type=click.Choice(["stop", "skip"]),
+    default="stop",
+    show_default=True,
+    help="At a line that is no message: stop there, or go on without it.",
+)
+@click.option(
+    "--from-line",
+    metavar="N",
+    type=click.IntRange(min=1),
+    default=1,
+    help="Begin at this line of the file, counted from 1; so to go on where an import stopped.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the summary as one JSON object.")
+@config_option
+@database_option
+def import_messages(
+    path: Path,
+    provider: str | None,
+    layout: Format | None,
+    on_error: str,
+    from_line: int,
+    as_json: bool,
+    file: Path | None,
+    database: str | None,
+) -> None:
+    """Register the messages in FILE (- is standard input) as sent.
+
+    CSV: the first line names the columns, which are message_id, provider, recipient, sender,
+    reference and parts, in any order; only message_id must be there, and provider unless
+    --provider says it. NDJSON: an object in each line, with these keys. Both in UTF-8. A
+    message to several recipients has a line for each.
+
+    A line that is no message is told on standard error, with its number. The import stops
+    there, so that a file of the wrong kind shows at its beginning, or goes on with --on-error
+    skip. Either way the exit code is then 1. What was registered before stays registered.
+
+    An import can be repeated at any time: a message that is registered already stays as it is,
+    and takes over what the file says otherwise. Where an import ends early it prints the
+    command that goes on from there. Servers may run meanwhile, and get the database in between.
+
+    \b
+    Examples:
+      receiptd message import sent.csv
+      receiptd message import sent.csv --provider csoft --on-error skip 2>bad-lines.txt
+      receiptd message import sent.csv --from-line 70001
+      mysql … | receiptd message import - --format csv --provider easysms
+    """
+    layout = layout or _FORMATS.get(path.suffix.lower())
+    if layout is None:
+        raise click.UsageError("--format csv or --format ndjson: the file's name does not say it")
+    config = load(file, database)
+    if provider is not None and provider not in config.regions:
+        raise click.UsageError(
+            f"--provider: no endpoint is of {provider!r}; there are {', '.join(config.regions)}"
+        )
+    from receiptd.messagefile import MessageFile, NotReadable
+
+    tally = Tally()
+    with _opened(path) as source:
+        try:
+            messages = MessageFile(
+                source,
+                layout,
+                providers=config.regions,
+                provider=provider,
+                from_line=from_line,
+            )
+        except NotReadable as error:
+            raise Failed(f"{path}: {error}") from None
+        try:
+            with store(config, writes=True) as engine, _shown(source) as shown:
+                registry = registry_of(config, engine)
+                tally.run(messages, registry, shown, stops=on_error == "stop")
+        except Failed as error:
+            if tally.next_line is None:
+                raise
+            tally.ended = error.message
+        except KeyboardInterrupt:
+            tally.ended = "interrupted"
+    _tell(tally, as_json)
+    if tally.ended is not None:
+        line = tally.next_line or from_line
+        raise Failed(
+            f"{tally.ended}: line {line} and what follows it are not imported. To go on there:\n"
+            f"  {_command(line)}"
+        )
+    if tally.bad:
+        sys.exit(1)
+
+
+def registry_of(config: Config, engine: Engine) -> Registry:
+    """A registry by which messages are matched as the configured server does it."""
+    from receiptd.store.matching import Policy
+    from receiptd.store.registry import Registry
+
+    policies = {each.name: Policy(each.match, each.phone_region) for each in config.endpoint}
+    return Registry(engine, policies, config.regions)
+
+
+class Shown(Protocol):
+    """What somebody who waits for an import sees of it."""
+
+    def problem(self, text: str) -> None:
+        """A line was bad."""
+
+    def reached(self, position: int, lines: int) -> None:
+        """So many bytes and lines are done with."""
+
+
+@dataclass
+class Tally:
+    """What an import has done, and where it stands."""
+
+    registered: int = 0
+    updated: int = 0
+    unchanged: int = 0
+    bad: int = 0
+    adopted: int = 0
+    next_line: int | None = None
+    """The first line of which nothing is done yet; None before the beginning."""
+    ended: str | None = None
+    """Why it ended early."""
+    seconds: float = 0.0
+
+    def run(self, messages: MessageFile, registry: Registry, shown: Shown, *, stops: bool) -> None:
+        """Register `messages`.
+
+        :param stops: whether the first bad line ends it.
+        """
+        started = time.monotonic()
+        try:
+            self._run(messages, registry, shown, stops)
+        finally:
+            self.seconds = time.monotonic() - started
+
+    def _run(self, messages: MessageFile, registry: Registry, shown: Shown, stops: bool) -> None:
+        waiting: list[Entry] = []
+        for entry in messages:
+            if not waiting:
+                self.next_line = entry.line
+            if entry.message is None:
+                self.bad += 1
+                shown.problem(f"line {entry.line}: {printable(entry.problem)}")
+                if stops:
+                    self._register(waiting, registry)
+                    self.next_line = entry.line
+                    self.ended = "stopped at a bad line (--on-error skip would leave it out)"
+                    return
+                continue
+            waiting.append(entry)
+            if len(waiting) >= registry.batch:
+                self._register(waiting, registry)
+                shown.reached(messages.position, self.lines)
+                waiting = []
+        self._register(waiting, registry)
+        shown.reached(messages.position, self.lines)
+
+    @property
+    def lines(self) -> int:
+        """How many lines are done with."""
+        return self.registered + self.updated + self.unchanged + self.bad
+
+    def _register(self, entries: list[Entry], registry: Registry) -> None:
+        messages = [entry.message for entry in entries if entry.message is not None]
+        results = registry.register(messages)
+        self.registered += results.count("registered")
+        self.updated += results.count("updated")
+        self.unchanged += results.count("unchanged")
+        self.adopted = registry.adopted
+        if entries:
+            self.next_line = entries[-1].line + 1
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[BinaryIO]:
+    if str(path) == "-":
+        yield sys.stdin.buffer
+        return
+    try:
+        with path.open("rb") as file:
+            yield file
+    except OSError as error:
+        if error.filename != str(path):
+            raise
+        raise Failed(f"{path}: cannot be read: {error.strerror}") from None
+
+
+class _InPipe:
+    """For a standard error that nobody looks at: the bad lines alone."""
+
+    def problem(self, text: str) -> None:
+        click.echo(text, err=True)
+
+    def reached(self, position: int, lines: int) -> None:
+        pass
+
+
+class _OnTerminal:
+    """A progress bar, and the bad lines above it."""
+
+    def __init__(self, progress: Progress, total: int | None) -> None:
+        self._progress = progress
+        self._task = progress.add_task("importing", total=total, lines=0)
+
+    def problem(self, text: str) -> None:
+        self._progress.console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    def reached(self, position: int, lines: int) -> None:
+        self._progress.update(self._task, completed=position, lines=lines)
+
+
+@contextmanager
+def _shown(source: BinaryIO) -> Iterator[Shown]:
+    if not sys.stderr.isatty():
+        yield _InPipe()
+        return
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        Progress,
+        TaskProgressColumn,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
+    status = os.fstat(source.fileno())
+    with Progress(
+        TextColumn("importing"),
+        BarColumn(),
+        TaskProgressColumn(),
+        TextColumn("{task.fields[lines]} lines"),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+        transient=True,
+    ) as progress:
+        yield _OnTerminal(progress, status.st_size if stat.S_ISREG(status.st_mode) else None)
+
+
+def _tell(tally: Tally, as_json: bool) -> None:
+    counts = {name: getattr(tally, name) for name in ("registered", "updated", "unchanged", "bad")}
+    rate = tally.lines / tally.seconds if tally.seconds else 0.0
+    if as_json:
+        summary = {
+            **counts,
+            "adopted": tally.adopted,
+            "next_line": tally.next_line if tally.ended else None,
+            "seconds": round(tally.seconds, 3),
+            "rate": round(rate, 1),
+        }
+        click.echo(json_text(summary, indent=2))
+        return
+    texts = ", ".join(f"{name} {count}" for name, count in counts.items())
+    click.echo(f"{texts}; {tally.seconds:.2f} s, {rate:.0f}/s")
+    if tally.adopted:
+        click.echo(f"receipts that had come before: {tally.adopted}")
+
+
+def _command(line: int) -> str:
+    """The command that is running, from another line on."""
+    context = click.get_current_context()
+    words = context.command_path.split()
+    for parameter in context.command.params:
+        name = str(parameter.name)
+        given = context.get_parameter_source(name) is ParameterSource.COMMANDLINE
+        if not given or name == "from_line":
+            continue
+        value = context.params[name]
+        if isinstance(parameter, click.Option):
+            words.append(parameter.opts[0])
+            if parameter.is_flag:
+                continue
+        words.append(str(value))
+    return shlex.join([*words, "--from-line", str(line)])

@@ -1,0 +1,113 @@
+"""The command `prune`: delete what is old, now."""
+
+from __future__ import annotations
+
+import sys
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from receiptd.cli.options import Span, config_option, database_option, load, store
+from receiptd.cli.output import json_text
+
+if TYPE_CHECKING:
+    from receiptd.store.retention import Pruning
+
+
+@click.command()
+@click.option(
+    "--older-than",
+    "age",
+    metavar="AGE",
+    type=Span(),
+    help="Such as 180d. Default: the configuration's store.keep.",
+)
+@click.option("--dry-run", is_flag=True, help="Delete nothing, and say what would be deleted.")
+@click.option("--json", "as_json", is_flag=True, help="Print the counts as one JSON object.")
+@config_option
+@database_option
+def prune(
+    age: timedelta | None,
+    dry_run: bool,
+    as_json: bool,
+    file: Path | None,
+    database: str | None,
+) -> None:
+    """Delete receipts, rejected posts and finished messages that are old.
+
+    Receipts and rejected posts go by when they were received. A message goes when it was
+    registered as long ago, has a final state and has no receipt left; one without a final
+    state stays. With store.keep in the configuration the server does this by itself, hourly.
+
+    It is done a few rows at a time, while servers run. Ctrl-C ends it; what is deleted by then
+    stays deleted. SQLite's file does not shrink: new receipts take the space.
+
+    \b
+    Examples:
+      receiptd prune --older-than 180d --dry-run
+      receiptd prune --older-than 180d
+    """
+    config = load(file, database)
+    if age is None:
+        age = config.store.keep
+    if age is None:
+        raise click.UsageError(
+            "--older-than AGE, such as --older-than 180d: store.keep in the configuration says "
+            "nothing"
+        )
+    if not age:
+        raise click.UsageError("--older-than: that would be everything")
+    from receiptd.store.retention import Pruning
+
+    before = datetime.now(UTC) - age
+    interrupted = False
+    with store(config, writes=True) as engine:
+        pruning = Pruning(engine, before, dry_run=dry_run)
+        try:
+            _watch(pruning)
+        except KeyboardInterrupt:
+            interrupted = True
+    pruned = pruning.pruned
+    if as_json:
+        counts = {
+            "before": before.isoformat().replace("+00:00", "Z"),
+            "receipts": pruned.receipts,
+            "rejected_posts": pruned.rejected_posts,
+            "messages": pruned.messages,
+        }
+        click.echo(json_text(counts, indent=2))
+    else:
+        click.echo(
+            f"{'would delete' if dry_run else 'deleted'} what is from before "
+            f"{before:%Y-%m-%dT%H:%M:%SZ}: {pruned}"
+        )
+    if interrupted:
+        click.echo("interrupted", err=True)
+        sys.exit(1)
+
+
+def _watch(pruning: Pruning) -> None:
+    """Run, with a progress bar where somebody looks."""
+    if not sys.stderr.isatty():
+        pruning.run()
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
+
+    with Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        console=Console(stderr=True),
+        transient=True,
+    ) as progress:
+        tasks = {}
+
+        def watch(table: str, done: int, ids: int) -> None:
+            if table not in tasks:
+                tasks[table] = progress.add_task(table.replace("_", " "))
+            progress.update(tasks[table], completed=done, total=ids)
+
+        pruning.run(watch)

@@ -1,0 +1,345 @@
+"""The commands that read: `receipts list`, `receipts show`, `rejected list`, `rejected show`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from receiptd.cli.options import (
+    Command,
+    Failed,
+    Moment,
+    config_option,
+    database_option,
+    load,
+    store,
+)
+from receiptd.cli.output import fields, json_array, table
+from receiptd.receipt import Kind, Outcome, State
+
+if TYPE_CHECKING:
+    from receiptd.config import Config
+
+TABLE_LIMIT = 20
+"""Rows of a table unless `--limit` says otherwise; JSON, which is for programs, has all."""
+
+_STORED = (Outcome.ACCEPTED, Outcome.UNKNOWN_MESSAGE, Outcome.WRONG_RECIPIENT)
+_REASONS = ("invalid", "unauthorized", "unreadable")
+
+
+def any_of(option: str, choices: Iterable[str], help_text: str) -> Callable[[Command], Command]:
+    """An option that may be given several times, of these choices."""
+    names = [str(each) for each in choices]
+    return click.option(
+        option,
+        metavar=option.removeprefix("--").upper(),
+        multiple=True,
+        type=click.Choice(names, case_sensitive=False),
+        help=f"{help_text}: {', '.join(names)}.",
+    )
+
+
+def texts(option: str, help_text: str) -> Callable[[Command], Command]:
+    """An option that may be given several times."""
+    return click.option(option, metavar="NAME", multiple=True, help=help_text)
+
+
+def together(*options: Callable[[Command], Command]) -> Callable[[Command], Command]:
+    """Several options as one, shown in this order."""
+
+    def decorate(command: Command) -> Command:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate
+
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON array.")
+
+page_options = together(
+    click.option(
+        "--limit",
+        metavar="N",
+        type=click.IntRange(min=1),
+        help=f"At most N, without a ceiling. Default: {TABLE_LIMIT} in a table, all in JSON.",
+    ),
+    json_option,
+    config_option,
+    database_option,
+)
+
+received_options = together(
+    click.option(
+        "--since",
+        type=Moment(),
+        help="Received at this time or later: ISO 8601 (UTC unless it has an offset), or an age "
+        "such as 90s, 30m, 24h, 7d, 2w.",
+    ),
+    click.option("--until", type=Moment(), help="Received before this time, given alike."),
+)
+
+list_options = together(received_options, page_options)
+
+receipt_filters = together(
+    texts("--provider", "Of this provider. May, as the next four, be given several times."),
+    texts("--endpoint", "Taken by the endpoint of this name."),
+    any_of("--kind", Kind, "What is reported"),
+    any_of("--state", State, "The message's state"),
+    any_of("--verdict", _STORED, "Whether a registered message explains it"),
+    click.option("--recipient", metavar="PHONE", help="The phone, in any notation."),
+    click.option("--reference", metavar="TEXT", help="The application's own reference."),
+    click.option("--message-id", metavar="ID", help="The provider's identifier, in any case."),
+)
+
+
+@click.group()
+def receipts() -> None:
+    """What providers have reported."""
+
+
+@receipts.command("list")
+@receipt_filters
+@list_options
+def list_receipts(
+    as_json: bool,
+    limit: int | None,
+    file: Path | None,
+    database: str | None,
+    **filters: Any,
+) -> None:
+    """List receipts, newest first.
+
+    \b
+    Examples:
+      receiptd receipts list
+      receiptd receipts list --state UNDELIVERABLE --state EXPIRED --since 24h
+      receiptd receipts list --recipient "+44 7700 912345" --limit 100
+      receiptd receipts list --verdict unknown-message --json
+    """
+    config = load(file, database)
+    from receiptd.store.queries import ReceiptFilter, each_receipt
+    from receiptd.store.rows import receipt_json
+
+    wanted = ReceiptFilter(regions=regions(config), **filters)
+    with store(config) as engine:
+        rows = each_receipt(engine, wanted, limit=read_ahead(limit, as_json))
+        print_list(
+            (receipt_json(row) for row in rows),
+            as_json,
+            limit,
+            RECEIPT_COLUMNS,
+            "no receipts match; fewer filters show more"
+            if wanted.narrow
+            else "no receipts yet; one is here as soon as a provider has posted it. To try: "
+            "receiptd simulate csoft --url http://127.0.0.1:8080/soap",
+        )
+
+
+@receipts.command("show")
+@click.argument("name", metavar="ID")
+@texts("--provider", "Only receipts of this provider.")
+@json_option
+@config_option
+@database_option
+def show_receipts(
+    name: str,
+    provider: tuple[str, ...],
+    as_json: bool,
+    file: Path | None,
+    database: str | None,
+) -> None:
+    """Show receipts with all that is known of them, oldest first.
+
+    ID is a receipt's number, as `receipts list` shows it, or a message's identifier, in any
+    case. All receipts that fit are shown.
+
+    \b
+    Examples:
+      receiptd receipts show 17
+      receiptd receipts show 4A2E3C10
+      receiptd receipts show 4A2E3C10 --json
+    """
+    config = load(file, database)
+    from receiptd.store.queries import ReceiptFilter, each_receipt
+    from receiptd.store.rows import receipt_json
+
+    wanted = ReceiptFilter(name=name, provider=provider)
+    with store(config) as engine:
+        rows = each_receipt(engine, wanted, oldest_first=True)
+        _print_each(
+            map(receipt_json, rows),
+            as_json,
+            "receipt",
+            f"no receipt has the number or the message identifier {name!r}",
+        )
+
+
+@click.group()
+def rejected() -> None:
+    """Posts that were not taken as receipts, kept so that an integration can be debugged."""
+
+
+@rejected.command("list")
+@texts("--provider", "Of this provider. May, as the next two, be given several times.")
+@texts("--endpoint", "Sent to the endpoint of this name.")
+@any_of("--reason", _REASONS, "Why it was not taken")
+@list_options
+def list_rejected(
+    as_json: bool,
+    limit: int | None,
+    file: Path | None,
+    database: str | None,
+    **filters: Any,
+) -> None:
+    """List rejected posts, newest first.
+
+    \b
+    Examples:
+      receiptd rejected list
+      receiptd rejected list --reason unauthorized --since 1h
+      receiptd rejected list --json --limit 1000
+    """
+    config = load(file, database)
+    from receiptd.store.queries import RejectionFilter, each_rejection
+    from receiptd.store.rows import rejection_json
+
+    wanted = RejectionFilter(**filters)
+    with store(config) as engine:
+        rows = each_rejection(engine, wanted, limit=read_ahead(limit, as_json))
+        print_list(
+            (rejection_json(row) for row in rows),
+            as_json,
+            limit,
+            _REJECTION_COLUMNS,
+            "no rejected posts match; fewer filters show more"
+            if wanted.narrow
+            else "no rejected posts: whatever has come was a receipt",
+        )
+
+
+@rejected.command("show")
+@click.argument("number", metavar="ID", type=click.IntRange(min=1))
+@json_option
+@config_option
+@database_option
+def show_rejected(number: int, as_json: bool, file: Path | None, database: str | None) -> None:
+    """Show a rejected post, as it came but for its secrets.
+
+    ID is its number, as `rejected list` shows it.
+
+    \b
+    Example:
+      receiptd rejected show 3
+    """
+    config = load(file, database)
+    from receiptd.store.queries import RejectionFilter, each_rejection
+    from receiptd.store.rows import rejection_json
+
+    with store(config) as engine:
+        rows = each_rejection(engine, RejectionFilter(number=number))
+        _print_each(
+            map(rejection_json, rows),
+            as_json,
+            "rejected post",
+            f"no rejected post has the number {number}; those kept longest make room for new ones",
+        )
+
+
+RECEIPT_COLUMNS = {
+    "id": "id",
+    "received": "received_at",
+    "endpoint": "endpoint",
+    "kind": "kind",
+    "message": "message_id",
+    "state": "state",
+    "code": "code",
+    "recipient": "recipient",
+    "reported": "reported_at",
+    "verdict": "verdict",
+}
+_REJECTION_COLUMNS = {
+    "id": "id",
+    "received": "received_at",
+    "endpoint": "endpoint",
+    "reason": "reason",
+    "field": "field",
+    "from": "peer",
+    "text": "text",
+}
+"""Headers of the tables, with the keys beneath them."""
+
+
+def regions(config: Config) -> frozenset[str | None]:
+    """By whose national forms a phone number may be meant: those of any endpoint, and none's."""
+    return frozenset({None, *(endpoint.phone_region for endpoint in config.endpoint)})
+
+
+def read_ahead(limit: int | None, as_json: bool) -> int | None:
+    """How many to read: for a table one more than are shown, so as to know of it."""
+    if as_json:
+        return limit
+    return (limit or TABLE_LIMIT) + 1
+
+
+def print_list(
+    items: Iterator[Mapping[str, Any]],
+    as_json: bool,
+    limit: int | None,
+    columns: Mapping[str, str],
+    nothing: str,
+) -> None:
+    """Print items as a table or as JSON.
+
+    :param columns: headers, with the keys beneath them.
+    :param nothing: what is said where there are none.
+    """
+    first = next(items, None)
+    if first is None:
+        click.echo(nothing, err=True)
+    found = _with_first(first, items)
+    if as_json:
+        json_array(found)
+        return
+    if first is None:
+        return
+    shown = islice(found, limit or TABLE_LIMIT)
+    table(tuple(columns), ([cell(item[key]) for key in columns.values()] for item in shown))
+    if next(items, None) is not None:
+        click.echo(f"the newest {limit or TABLE_LIMIT}; more with --limit N", err=True)
+
+
+def _with_first(
+    first: Mapping[str, Any] | None, rest: Iterator[Mapping[str, Any]]
+) -> Iterator[Mapping[str, Any]]:
+    if first is not None:
+        yield first
+        yield from rest
+
+
+def cell(value: Any) -> Any:
+    """A value in a table: a time to the second."""
+    if isinstance(value, str) and len(value) == 27 and value.endswith("Z") and value[19] == ".":
+        return value[:19] + "Z"
+    return value
+
+
+def _print_each(
+    items: Iterator[Mapping[str, Any]], as_json: bool, what: str, missing: str
+) -> None:
+    first = next(items, None)
+    if first is None:
+        raise Failed(missing)
+    found = _with_first(first, items)
+    if as_json:
+        json_array(found)
+        return
+    for number, item in enumerate(found):
+        if number:
+            click.echo()
+        values = {key: value for key, value in item.items() if key != "id"}
+        fields(f"{what} {item['id']}", values, "raw")

@@ -1,0 +1,254 @@
+"""The command `simulate`: its options, its progress bar, and what it tells in the end."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from receiptd.cli.options import Failed
+from receiptd.cli.output import json_text, printable
+
+if TYPE_CHECKING:
+    from receiptd.providers import Provider
+    from receiptd.simulate import Dialect, Outcome, Run, Target
+
+FEW = 20
+"""So many posts that were not answered "received" are listed one by one, more in groups."""
+
+
+@click.command()
+@click.argument("provider", metavar="PROVIDER")
+@click.option("--url", required=True, help="Where to post: the endpoint's whole URL.")
+@click.option(
+    "--count", metavar="N", type=click.IntRange(min=1), default=1, help="Receipts. Default: 1"
+)
+@click.option(
+    "--rate",
+    metavar="R",
+    type=click.FloatRange(min=0, min_open=True),
+    help="Posts per second. Default: as many as the connections carry.",
+)
+@click.option(
+    "--connections",
+    metavar="C",
+    type=click.IntRange(min=1, max=1000),
+    default=8,
+    help="Connections at once. Default: 8",
+)
+@click.option("--username", help="The username in the post (csoft).")
+@click.option(
+    "--pin",
+    envvar="SIMULATE_PIN",
+    help="The PIN in the post (csoft). Other users of this machine can read a command line: "
+    "the environment variable SIMULATE_PIN does the same.",
+)
+@click.option("--form", is_flag=True, help="The form post in place of SOAP (csoft).")
+@click.option(
+    "--token",
+    envvar="SIMULATE_TOKEN",
+    help="The endpoint's token, sent as ?token=… ; also as environment variable SIMULATE_TOKEN.",
+)
+@click.option(
+    "--set",
+    "settings",
+    metavar="KEY=VALUE",
+    multiple=True,
+    help="A key that the endpoint is configured with and that shapes the posts, such as "
+    "timezone=Europe/Rome. May be given several times.",
+)
+@click.option(
+    "--seed",
+    metavar="S",
+    type=int,
+    help="The same receipts in each run with the same number, so that a second run sends "
+    "duplicates. Default: others in each run.",
+)
+@click.option(
+    "--timeout",
+    metavar="SECONDS",
+    type=click.FloatRange(min=0, min_open=True),
+    default=30.0,
+    help="How long to wait for an answer. Default: 30",
+)
+@click.option("--verbose", "-v", is_flag=True, help="List every post that was answered otherwise.")
+@click.option("--json", "as_json", is_flag=True, help="Print the summary as one JSON object.")
+def simulate(provider: str, url: str, as_json: bool, verbose: bool, **options: Any) -> None:
+    """Post receipts as PROVIDER (such as csoft) would, and say how they were answered.
+
+    Receipts are made up. They are posted to --url and nowhere else; HTTP Basic credentials can
+    stand in it, as in http://user:password@127.0.0.1:8080/seeme. The exit code is 1 where any
+    post was not answered "received".
+
+    \b
+    Examples:
+      receiptd simulate csoft --url http://127.0.0.1:8080/soap
+      receiptd simulate csoft --url http://127.0.0.1:8080/soap \\
+          --username ANOther.61234 --pin BLUE.music --count 10000
+      receiptd simulate csoft --form --url http://127.0.0.1:8080/soap --count 60 --rate 1
+      SIMULATE_TOKEN=secret receiptd simulate csoft --url https://dlr.example.com/soap
+    """
+    from receiptd import simulate as simulation
+
+    sender = _provider(provider, options["settings"])
+    dialect = _dialect(sender, options["username"], options["pin"], options["form"])
+    try:
+        to = simulation.target(url, options["token"])
+    except ValueError as error:
+        raise click.UsageError(f"--url: {error}") from None
+    run = simulation.Run(
+        to,
+        dialect,
+        simulation.samples(sender, options["count"], options["seed"]),
+        rate=options["rate"],
+        connections=min(options["connections"], options["count"]),
+        timeout=options["timeout"],
+    )
+    try:
+        run.start()
+        _watch(run, options["count"])
+    except simulation.CannotConnect as error:
+        raise Failed(str(error)) from None
+    except KeyboardInterrupt:
+        run.stop()
+        run.wait()
+        click.echo("interrupted", err=True)
+    if as_json:
+        click.echo(json_text(_summary(provider, to, run.outcome), indent=2))
+    else:
+        _tell(run.outcome, verbose)
+    if run.outcome.stopped:
+        raise Failed(f"stopped: {run.outcome.stopped}")
+    if run.outcome.failures or run.outcome.sent < options["count"]:
+        sys.exit(1)
+
+
+def _provider(name: str, settings: tuple[str, ...]) -> Provider:
+    """The provider's module, bound to an endpoint with `settings`."""
+    from pydantic import ValidationError
+
+    from receiptd import providers
+    from receiptd.config import Endpoint
+
+    known = providers.load()
+    if name not in known:
+        raise click.UsageError(
+            f"no provider is called {name!r}; those installed are {', '.join(known)}"
+        )
+    pairs = dict(text.partition("=")[::2] for text in settings)
+    try:
+        endpoint = Endpoint.model_validate({"provider": name, "path": known[name].path} | pairs)
+    except ValidationError as error:
+        cause = error.errors()[0]
+        text = str(cause.get("ctx", {}).get("error") or cause["msg"])
+        raise click.UsageError(f"--set: {text}") from None
+    return endpoint.bind()
+
+
+def _dialect(provider: Provider, username: str | None, pin: str | None, form: bool) -> Dialect:
+    from receiptd import simulate as simulation
+
+    if provider.name == "csoft":
+        if form:
+            return simulation.Form(provider, username, pin)
+        return simulation.Soap(username, pin)
+    for option, given in (("--username", username), ("--pin", pin), ("--form", form)):
+        if given:
+            raise click.UsageError(
+                f"{option} is for csoft alone: {provider.name} posts carry no credentials. Use "
+                "--token, or http://user:password@… in --url"
+            )
+    return simulation.Query(provider)
+
+
+def _watch(run: Run, count: int) -> None:
+    """Wait for the end, with a progress bar where somebody looks."""
+    if not sys.stderr.isatty():
+        while not run.wait(1.0):
+            pass
+        return
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
+    with Progress(
+        TextColumn("posting"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+        transient=True,
+    ) as progress:
+        task = progress.add_task("posting", total=count)
+        while not run.wait(0.1):
+            progress.update(task, completed=run.outcome.sent)
+
+
+def _milliseconds(outcome: Outcome) -> dict[str, float]:
+    from receiptd.simulate import percentile
+
+    latencies = outcome.latencies
+    return {
+        name: round(1000 * seconds, 2)
+        for name, seconds in (
+            ("mean", sum(latencies) / len(latencies) if latencies else 0.0),
+            ("p50", percentile(latencies, 0.5)),
+            ("p99", percentile(latencies, 0.99)),
+            ("max", max(latencies, default=0.0)),
+        )
+    }
+
+
+def _rate(outcome: Outcome) -> float:
+    return outcome.sent / outcome.seconds if outcome.seconds else 0.0
+
+
+def _summary(provider: str, to: Target, outcome: Outcome) -> dict[str, Any]:
+    return {
+        "provider": provider,
+        "url": to.shown,
+        "sent": outcome.sent,
+        "received": outcome.received,
+        "seconds": round(outcome.seconds, 3),
+        "rate": round(_rate(outcome), 1),
+        "latency_ms": _milliseconds(outcome),
+        "failures": [
+            {"message_id": each.message_id, "recipient": each.recipient, "answer": each.text}
+            for each in outcome.failures
+        ],
+        "stopped": outcome.stopped,
+    }
+
+
+def _tell(outcome: Outcome, verbose: bool) -> None:
+    from receiptd.simulate import groups
+
+    failed = len(outcome.failures)
+    times = _milliseconds(outcome)
+    click.echo(
+        f'sent {outcome.sent}, answered "received" {outcome.received}, otherwise {failed}; '
+        f"{outcome.seconds:.2f} s, {_rate(outcome):.0f}/s"
+    )
+    click.echo(
+        f"latency in ms: mean {times['mean']:.1f}, p50 {times['p50']:.1f}, "
+        f"p99 {times['p99']:.1f}, max {times['max']:.1f}"
+    )
+    if not failed:
+        return
+    click.echo("answered otherwise:")
+    if verbose or failed <= FEW:
+        for each in outcome.failures:
+            click.echo(f"  {printable(each.message_id)}: {printable(each.text)}")
+    else:
+        for text, members in groups(outcome.failures):
+            example = printable(members[0].message_id)
+            click.echo(f"  {len(members)} times, such as {example}: {printable(text)}")
+        click.echo("  (--verbose or --json lists each)")
+    if any(each.text.startswith("HTTP 404") for each in outcome.failures):
+        click.echo("hint: --url must end in the endpoint's path; receiptd check-config lists them")

@@ -1,0 +1,158 @@
+"""The commands about the spool: `spool status`, `spool drain`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from receiptd.cli.options import Failed, config_option, database_option, load, store
+from receiptd.cli.output import json_array, table
+
+if TYPE_CHECKING:
+    from sqlalchemy import Engine
+
+    from receiptd.config import Config
+    from receiptd.store.drainer import Drainer
+    from receiptd.store.spool import Spool
+
+_HELD = "in use"
+_LEFT = "left behind"
+"""Whether a process has a file, which then drains it."""
+
+
+@click.group()
+def spool() -> None:
+    """What waits on disk until the database answers again.
+
+    While it does not, posts are acknowledged and kept in the files of the spool. The server
+    stores them by itself as soon as it can, also those that an ended server left behind.
+    """
+
+
+@spool.command()
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON array, an item per file.")
+@config_option
+@database_option
+def status(as_json: bool, file: Path | None, database: str | None) -> None:
+    """Say what is in the spool, file by file. Nothing is changed, and no database is needed.
+
+    \b
+    Examples:
+      receiptd spool status
+      receiptd spool status --json --config /etc/receiptd.toml
+    """
+    config = load(file, database)
+    from receiptd.store.rows import time
+    from receiptd.store.spool import survey
+
+    folder = _folder(config)
+    try:
+        segments = survey(folder)
+    except OSError as error:
+        raise Failed(f"{error.filename or folder}: cannot be read: {error.strerror}") from None
+    items = [
+        {
+            "file": str(folder / each.name),
+            "in_use": each.held,
+            "posts": each.records,
+            "bytes": each.bytes,
+            "oldest": time(each.oldest),
+            "newest": time(each.newest),
+            "damaged": each.damaged,
+        }
+        for each in segments
+    ]
+    if as_json:
+        json_array(items)
+        return
+    if not items:
+        click.echo(f"{folder}: nothing is in the spool: all that came is in the database")
+    else:
+        table(
+            ("file", "state", "posts", "bytes", "oldest", "newest"),
+            (
+                (
+                    item["file"],
+                    _HELD if item["in_use"] else _LEFT,
+                    f"{item['posts']}{', damaged' if item['damaged'] else ''}",
+                    item["bytes"],
+                    item["oldest"],
+                    item["newest"],
+                )
+                for item in items
+            ),
+        )
+    _tell_kept(folder)
+
+
+@spool.command()
+@config_option
+@database_option
+def drain(file: Path | None, database: str | None) -> None:
+    """Store what servers that have ended left in the spool. A running server does this too.
+
+    Files that a running server has are left to it. The exit code is 1 where the database does
+    not answer; then what is not stored yet stays in the spool.
+
+    \b
+    Examples:
+      receiptd spool drain
+      receiptd spool drain --config /etc/receiptd.toml
+    """
+    config = load(file, database)
+    from receiptd.store.spool import Spool
+
+    files = Spool(_folder(config))
+    with store(config, writes=True) as engine:
+        files.adopt()
+        drainer = _drainer(config, files, engine)
+        try:
+            while drainer.step():
+                pass
+        except OSError as error:
+            raise Failed(f"{error.filename or files.folder}: {error.strerror}") from None
+        finally:
+            files.close()
+            click.echo(f"{files.folder}: {_counts(drainer)}")
+    _tell_kept(files.folder)
+    if in_use := len(set(files.folder.glob("*.spool")) - set(files.unusable)):
+        click.echo(f"files in use by a running receiptd, which drains them: {in_use}")
+    if files.unusable:
+        raise Failed("\n".join(f"{path}: {text}" for path, text in files.unusable.items()))
+
+
+def _tell_kept(folder: Path) -> None:
+    """Point out what was set aside for people."""
+    for path in sorted([*folder.glob("*.damaged"), *folder.glob("*.refused")]):
+        click.echo(f"kept to be looked at: {path}", err=True)
+
+
+def _drainer(config: Config, files: Spool, engine: Engine) -> Drainer:
+    """A drainer by the rules of the configured server."""
+    from receiptd.store.drainer import Drainer
+    from receiptd.store.matching import Policy
+    from receiptd.store.recorder import Quota, Recorder
+    from receiptd.store.turns import Turns
+
+    keep = config.store
+    recorder = Recorder(
+        engine,
+        policies={each.name: Policy(each.match, each.phone_region) for each in config.endpoint},
+        quota=Quota(keep.rejected_count, keep.unreadable_count, keep.rejected_days),
+    )
+    return Drainer(files, recorder, Turns(engine).take)
+
+
+def _counts(drainer: Drainer) -> str:
+    text = f"{drainer.stored} posts stored"
+    if drainer.refused:
+        text += f", {drainer.refused} refused by the database and kept in a .refused file"
+    return text
+
+
+def _folder(config: Config) -> Path:
+    from receiptd.store.spool import default_folder
+
+    return Path(config.store.spool or default_folder(config.store.url))

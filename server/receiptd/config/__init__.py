@@ -1,0 +1,38 @@
+"""The configuration: a TOML file, environment variables over it, and errors that say what to do.
+
+Each key can be set by an environment variable: `RECEIPTD_STORE__URL` is `url` in `[store]`; a
+list or a table is written there as JSON.
+"""
+
+from receiptd.config.exposure import exposed, refuse_exposed
+from receiptd.config.sources import DEFAULT_FILE, ConfigError, describe, find, load
+from receiptd.config.tables import (
+    Api,
+    ApiToken,
+    Basic,
+    Config,
+    Endpoint,
+    Logging,
+    Server,
+    Store,
+    Tls,
+)
+
+__all__ = [
+    "DEFAULT_FILE",
+    "Api",
+    "ApiToken",
+    "Basic",
+    "Config",
+    "ConfigError",
+    "Endpoint",
+    "Logging",
+    "Server",
+    "Store",
+    "Tls",
+    "describe",
+    "exposed",
+    "find",
+    "load",
+    "refuse_exposed",
+]

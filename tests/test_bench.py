@@ -1,0 +1,153 @@
+"""`scripts/bench` runs, verifies and prints its tables. How fast anything is, is not tested."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import shutil
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+needs_wrk = pytest.mark.skipif(
+    shutil.which("wrk") is None, reason="wrk is not on PATH: it makes the benchmark's load"
+)
+
+
+@pytest.fixture
+def bench(tmp_path):
+    """Runs `scripts/bench` in a folder of its own, which is empty again afterwards."""
+    folder = tmp_path / "bench"
+
+    def run(*arguments, **environment):
+        process = subprocess.Popen(
+            ["/bin/bash", str(ROOT / "scripts" / "bench"), *arguments],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=os.environ | {"BENCH_DIR": str(folder)} | environment,
+        )
+        try:
+            output, errors = process.communicate(timeout=300)
+        finally:
+            process.terminate()  # and not kill: it ends what it started
+            process.wait(60)
+        assert not folder.exists() or not list(folder.iterdir())
+        return process.returncode, output, errors
+
+    return run
+
+
+@pytest.fixture
+def benchmark(monkeypatch):
+    """The modules of the benchmark, as `scripts/bench` finds them."""
+    monkeypatch.syspath_prepend(str(ROOT / "scripts"))
+    monkeypatch.setenv("PYTHONPATH", str(ROOT / "scripts"))
+    return lambda name: importlib.import_module(f"benchmark.{name}")
+
+
+@needs_wrk
+def test_every_server_is_measured_and_every_number_to_reach_is_in_the_table(bench, tmp_path):
+    code, output, errors = bench("--short", "--json", str(tmp_path / "figures.json"))
+    assert code == 0, output + errors
+    for line in (
+        "stock Twisted, fixed POST",
+        "tuned Twisted, fixed POST",
+        "receiptd, SOAP",
+        "Flask + SQLAlchemy",
+        "FastAPI + SQLAlchemy",
+        "stock Twisted, fixed GET",
+        "tuned Twisted, fixed GET",
+        "receiptd, query",
+        "SOAP receipts/s over the stock fixed POST reply",
+        "SOAP receipts/s over the tuned fixed POST reply",
+        "query receipts/s over the stock fixed GET reply",
+        "query receipts/s over the tuned fixed GET reply",
+        "SOAP receipts/s over Flask + SQLAlchemy",
+        "SOAP receipts/s over FastAPI + SQLAlchemy",
+        "p99 latency over that of FastAPI + SQLAlchemy",
+        "start-up to the first acknowledged receipt",
+    ):
+        assert f"\n{line} " in output
+    assert "every one is stored, once" in output
+    runs = json.loads((tmp_path / "figures.json").read_text())["runs"]
+    kept = {run["subject"]: run for run in runs if run["stored"] is not None}
+    assert sorted(kept) == ["fastapi", "flask", "query", "soap"]
+    for run in kept.values():
+        assert 0 < run["answered"] <= run["stored"]
+        assert not run["broken"]
+    assert 0.4 < kept["soap"]["matched"] < 0.6
+    assert 0.4 < kept["query"]["matched"] < 0.6
+
+
+@needs_wrk
+def test_growth_is_measured(bench):
+    code, output, errors = bench("--growth", "--short")
+    assert code == 0, output + errors
+    assert "insert rate with 10,000 stored over that with 1,000: sequential ids" in output
+    assert "insert rate with 10,000 stored over that with 1,000: random ids" in output
+    assert "memory after 5,000 receipts over that after 1,000" in output
+
+
+@needs_wrk
+def test_a_soak_says_how_it_goes(bench):
+    code, output, errors = bench("--soak", "2")
+    assert code == 0, output + errors
+    assert "receipts/s" in output
+    assert "every one is stored, once" in output
+
+
+@needs_wrk
+def test_a_server_that_answers_without_storing_is_found_out(benchmark, tmp_path):
+    speed, store, subjects = benchmark("speed"), benchmark("store"), benchmark("subjects")
+    pace = speed.Pace(rounds=1, warm_up=1, seconds=1, starts=0)
+    place = speed.Place(tmp_path, benchmark("machine").choose_cores())
+    store.make(tmp_path / "empty.db")
+    liar = replace(subjects.SUBJECTS[0], template="empty")
+    run = speed.measure(liar, 0, pace, place)
+    assert run.faults == (f"{run.answered} receipts were answered and 0 are stored",)
+    kept, lines = benchmark("table").verification([run])
+    assert not kept
+    assert lines[0].startswith("NOT KEPT: stock-post")
+
+
+def test_what_is_stored_twice_or_was_never_sent_is_found_out(benchmark):
+    store, load = benchmark("store"), benchmark("load")
+    answers = load.Answers(
+        sent=105,
+        acknowledged=60,
+        unmatched=40,
+        refused=0,
+        last_refusal="",
+        broken=0,
+        seconds=1.0,
+        p50=1.0,
+        p99=1.0,
+        p999=1.0,
+        load_seconds=0.1,
+    )
+    kept = store.Stored(receipts=103, identifiers=103, accepted=62, repeats=0)
+    assert store.lost([answers], kept) == []
+    for change in (
+        {"receipts": 99, "identifiers": 99},
+        {"receipts": 106, "identifiers": 106},
+        {"identifiers": 102},
+        {"repeats": 1},
+        {"accepted": 59},
+    ):
+        assert len(store.lost([answers], replace(kept, **change))) == 1, change
+
+
+def test_without_wrk_it_says_what_to_install(bench, tmp_path):
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    (programs / "dirname").symlink_to(shutil.which("dirname"))
+    code, output, errors = bench("--short", PATH=str(programs))
+    assert code == 2
+    assert output == ""
+    assert "apt-get install wrk" in errors

@@ -1,0 +1,199 @@
+"""Several workers on the same sockets: started again when they die, and nothing lost by that."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from daemon import Server, wait_until
+from load import Load
+from wire import get, post
+
+TWO = ("--workers", "2")
+
+
+def kill_one(server: Server, number: int = 1) -> None:
+    """Kill the process of a worker, and wait until its next one serves."""
+    at = server.log.count(f"worker {number} is process ")
+    process = int(server.log.rpartition(f"worker {number} is process ")[2].split()[0])
+    os.kill(process, signal.SIGKILL)
+    wait_until(
+        lambda: server.log.count(f"worker {number} is process ") > at, "it is started again"
+    )
+
+
+def test_each_worker_is_a_process_of_its_own_and_all_serve(serve):
+    server = serve(options=TWO)
+    assert len(server.processes()) == 2
+    # The beginning of a request's name is its process's.
+    wait_until(
+        lambda: (
+            len(
+                {
+                    get(server.port, "/healthz").headers["x-request-id"].split("-")[0]
+                    for _ in range(20)
+                }
+            )
+            == 2
+        ),
+        "both answer",
+    )
+
+
+def test_kill_a_worker_under_load_and_nothing_that_was_acknowledged_is_lost(serve):
+    server = serve(options=TWO)
+    load = Load(server.port, persevere=True)
+    for number in (1, 2):
+        wait_until(lambda: len(load.acknowledged) > 100, "the load runs")
+        kill_one(server, number)
+        before = len(load.acknowledged)
+        wait_until(lambda before=before: len(load.acknowledged) > before + 100, "it goes on")
+    load.stop()
+
+    assert load.refused == []
+    stored = [each["message_id"] for each in server.receipts()]
+    assert set(load.acknowledged) <= set(stored)
+    assert len(stored) == len(set(stored))
+    assert "worker 1 was ended by SIGKILL and is started again" in server.log
+    assert server.stop() == 0
+
+
+def test_a_crash_loop_is_reported_once_and_slowed_down_and_the_others_go_on(serve):
+    server = serve(options=TWO)
+    for _ in range(4):
+        kill_one(server)
+    process = int(server.log.rpartition("worker 1 is process ")[2].split()[0])
+    others = set(server.processes()) - {process}
+    os.kill(process, signal.SIGKILL)
+    loop = "worker 1 was ended by SIGKILL, for the 5th time within"
+    wait_until(lambda: loop in server.log, "it is reported")
+    assert set(server.processes()) == others
+    assert get(server.port, "/healthz").status == 200
+
+    wait_until(lambda: len(server.processes()) == 2, "it is started again after a while")
+    (again,) = set(server.processes()) - others
+    os.kill(again, signal.SIGKILL)
+    wait_until(lambda: set(server.processes()) == others, "it is gone")
+    assert set(server.processes()) == others
+    assert get(server.port, "/healthz").status == 200
+    assert server.log.count("CRITICAL") == 1
+    assert server.stop() == 0
+
+
+def test_a_worker_that_hangs_is_killed(serve, monkeypatch, tmp_path):
+    monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "nobody-listens"))
+    monkeypatch.setenv("WATCHDOG_USEC", "2000000")
+    server = serve(options=TWO)
+    hanging = server.processes()[0]
+    os.kill(hanging, signal.SIGSTOP)
+    wait_until(lambda: "has given no sign of life for" in server.log, "it is noticed")
+    wait_until(lambda: len(server.processes()) == 2, "another is started")
+    assert hanging not in server.processes()
+
+
+def test_workers_end_with_their_supervisor(serve):
+    server = serve(options=TWO)
+    port, processes = server.port, server.processes()
+    server.kill()
+    for process in processes:
+        wait_until(lambda process=process: not Path(f"/proc/{process}").exists(), "it is gone")
+    # Now, and not before, both the port and the database are another server's.
+    serve(listen=f"tcp:{port}:interface=127.0.0.1", folder=server.folder)
+
+
+def test_a_second_server_on_the_database_of_workers_is_refused(serve):
+    server = serve(options=TWO)
+    with pytest.raises(AssertionError) as refused:
+        serve(folder=server.folder)
+    assert f"another receiptd (process {server.process.pid}) serves this database" in str(
+        refused.value
+    )
+    with pytest.raises(AssertionError) as refused:
+        serve(folder=server.folder, options=TWO)
+    assert "serves this database already" in str(refused.value)
+
+
+def test_what_keeps_workers_from_starting_is_said_once(serve, tmp_path):
+    tmp_path.joinpath("receipts.db").write_text("this is no database, and it is long enough")
+    with pytest.raises(AssertionError) as refused:
+        serve(folder=tmp_path, options=("--workers", "4"))
+    lines = (tmp_path / "log").read_text().splitlines()
+    assert len([line for line in lines if "receipts.db" in line]) == 1
+    assert "Traceback" not in str(refused.value)
+
+
+def test_a_worker_that_is_told_to_end_is_replaced(serve):
+    server = serve(options=TWO)
+    first = server.processes()[0]
+    os.kill(first, signal.SIGTERM)
+    wait_until(
+        lambda: len(server.processes()) == 2 and first not in server.processes(), "it is replaced"
+    )
+    assert "ended with exit code 0 and is started again" in server.log
+    # The sockets are as open as before.
+    assert all(get(server.port, "/healthz").status == 200 for _ in range(10))
+
+
+def test_what_workers_count_is_one_sum_and_its_folder_is_gone_with_them(serve):
+    server = serve(options=TWO)
+    for number in range(20):
+        body = f"MessageIdentifier=M{number}&Report=0".encode()
+        post(server.port, body, content_type="application/x-www-form-urlencoded")
+
+    def counted() -> bool:
+        page = get(server.port, "/metrics").text
+        return (
+            sum(
+                float(line.rpartition(" ")[2])
+                for line in page.splitlines()
+                if line.startswith("receiptd_receipts_total{")
+            )
+            == 20
+        )
+
+    wait_until(counted, "all are counted")
+    environment = Path(f"/proc/{server.processes()[0]}/environ").read_bytes().split(b"\0")
+    (folder,) = (
+        Path(each.partition(b"=")[2].decode())
+        for each in environment
+        if each.startswith(b"PROMETHEUS_MULTIPROC_DIR=")
+    )
+    assert folder.is_dir()
+    assert server.stop() == 0
+    assert not folder.exists()
+
+
+def test_a_supervisor_that_cannot_listen_leaves_no_worker_behind(serve):
+    first = serve()
+    with pytest.raises(AssertionError) as refused:
+        serve(listen=f"tcp:{first.port}:interface=127.0.0.1", options=TWO)
+    assert "cannot listen there: Address already in use" in str(refused.value)
+    assert "worker 1" not in str(refused.value)
+
+
+def test_the_log_of_all_is_one_and_its_lines_are_whole(serve):
+    server = serve(options=TWO)
+    load = Load(server.port, 8)
+    wait_until(lambda: len(load.acknowledged) > 500, "the load runs")
+    load.stop()
+    assert server.stop() == 0
+    lines = [line for line in server.log.splitlines() if " DELIVERED accepted " in line]
+    named = {word for line in lines for word in line.split() if word.startswith("L")}
+    assert named == set(load.acknowledged)
+    assert [line for line in server.log.splitlines() if not line.startswith("20")] == []
+
+
+def test_a_worker_is_started_by_nobody_else(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "receiptd", "worker", "1"],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+    )
+    assert done.returncode == 2
+    assert done.stderr == "a worker is started by its supervisor: see receiptd serve --workers\n"
