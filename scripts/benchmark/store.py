@@ -1,0 +1,177 @@
+"""Databases to measure on: made by receiptd, filled by its writer, counted afterwards."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from typing import TypeVar
+
+from benchmark.load import Answers
+from benchmark.servers import Failed
+from receiptd.message import Message
+from receiptd.receipt import Receipt
+from receiptd.store.database import open_engine, upgrade
+from receiptd.store.matching import Policy
+from receiptd.store.writer import Quota, Result, Submission, Writer
+
+T = TypeVar("T")
+
+FILE = "receipts.db"
+
+_STALLED = 120.0
+"""Seconds without a commit after which the writer is given up."""
+
+
+def make(file: Path) -> None:
+    """A database without a receipt, as `receiptd db upgrade` makes it."""
+    engine = open_engine(f"sqlite:///{file}")
+    upgrade(engine)
+    engine.dispose()
+
+
+def copy(source: Path, target: Path) -> None:
+    """Copy a database that nobody has open, down to the disk."""
+    for ending in ("-wal", "-shm"):
+        target.with_name(target.name + ending).unlink(missing_ok=True)
+    shutil.copyfile(source, target)
+    settle(target)
+
+
+def settle(file: Path) -> None:
+    """Wait until all of a database is on disk, its write-ahead log merged into it, so that what
+    is measured next does not pay for what was done before."""
+    with contextlib.closing(sqlite3.connect(file)) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    with file.open("rb") as opened:
+        os.fsync(opened.fileno())
+
+
+class Filling:
+    """receiptd's writer on a database, without a server in front of it."""
+
+    def __init__(self, file: Path, endpoints: Sequence[str] = ("soap",)) -> None:
+        self._engine = open_engine(f"sqlite:///{file}")
+        self._delivered: SimpleQueue[list[Result]] = SimpleQueue()
+        self._writer = Writer(
+            self._engine,
+            policies={name: Policy() for name in endpoints},
+            quota=Quota(0, 0, 1),
+            deliver=self._delivered.put,
+        )
+        self._writer.start()
+
+    def close(self) -> None:
+        """End the writer."""
+        self._writer.stop()
+        self._engine.dispose()
+
+    def register(self, messages: Iterable[Message]) -> None:
+        """Register messages, in large transactions."""
+        for some in _slices(messages, 2000):
+            self._put([Submission(None, messages=some)])
+            self._take()
+
+    def store_at_once(self, receipts: Iterable[Receipt]) -> None:
+        """Store receipts quickly: thousands of them in one transaction."""
+        for some in _slices(receipts, 5000):
+            self._put([Submission(None, some)])
+            self._take()
+
+    def store_as_posted(self, receipts: Iterable[Receipt], together: int) -> None:
+        """Store receipts as a busy server does: each a post of its own, `together` of them
+        handed over at once, and as many again while these are committed."""
+        waiting = 0
+        for some in _slices(receipts, together):
+            self._put([Submission(None, (each,)) for each in some])
+            waiting += len(some)
+            while waiting > together:
+                waiting -= self._take()
+        while waiting:
+            waiting -= self._take()
+
+    def _put(self, submissions: list[Submission]) -> None:
+        self._writer.put(submissions)
+
+    def _take(self) -> int:
+        try:
+            results = self._delivered.get(timeout=_STALLED)
+        except Empty:
+            raise Failed(f"the writer has stored nothing for {_STALLED:.0f} s") from None
+        for _, stored in results:
+            if isinstance(stored, Exception):
+                raise Failed(f"the writer could not store: {stored}")
+        return len(results)
+
+
+def _slices(items: Iterable[T], size: int) -> Iterator[list[T]]:
+    some: list[T] = []
+    for item in items:
+        some.append(item)
+        if len(some) == size:
+            yield some
+            some = []
+    if some:
+        yield some
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """What is in a database after a run."""
+
+    receipts: int
+    identifiers: int
+    """How many different ones they have."""
+    accepted: int
+    """How many of them are explained by a registered message, or were not checked."""
+    repeats: int
+    """How often a receipt came again."""
+
+
+def stored(file: Path) -> Stored:
+    """Count what is in a database."""
+    with contextlib.closing(sqlite3.connect(file)) as connection:
+        return Stored(
+            *connection.execute(
+                "SELECT count(*), count(DISTINCT message_key), "
+                "coalesce(sum(verdict = 'accepted'), 0), coalesce(sum(repeats), 0) FROM receipts"
+            ).fetchone()
+        )
+
+
+def newest(file: Path) -> int:
+    """How many receipts were ever stored: costs nothing beside a server at work."""
+    with contextlib.closing(sqlite3.connect(file, timeout=5)) as connection:
+        (number,) = connection.execute("SELECT coalesce(max(id), 0) FROM receipts").fetchone()
+        return int(number)
+
+
+def lost(runs: Sequence[Answers], found: Stored) -> list[str]:
+    """What the answers to `runs` promised and the database does not keep; empty where all is
+    well: every receipt that was answered is stored, none twice, none that was not sent. (What
+    wrk cuts off at its end may be stored without having been answered.)"""
+    answered = sum(run.stored for run in runs)
+    sent = sum(run.sent for run in runs)
+    faults = []
+    if found.receipts < answered:
+        faults.append(f"{answered} receipts were answered and {found.receipts} are stored")
+    if found.receipts > sent:
+        faults.append(f"{sent} receipts were sent and {found.receipts} are stored")
+    if found.identifiers != found.receipts or found.repeats:
+        faults.append(
+            f"{found.receipts} receipts are stored with {found.identifiers} identifiers and "
+            f"{found.repeats} repeats: each was sent once, with one of its own"
+        )
+    acknowledged = sum(run.acknowledged for run in runs)
+    tells = any(run.unmatched for run in runs)  # a query's answer is the same for both
+    if tells and found.accepted < acknowledged:
+        faults.append(
+            f"{acknowledged} receipts were answered Report 0 and {found.accepted} are stored "
+            "as accepted"
+        )
+    return faults
