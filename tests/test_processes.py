@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import re
 import signal
+import socket
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from daemon import Server, wait_until
+from daemon import Server, environment, wait_until
 from load import Load
+from receiptd.listening import _cannot
 from wire import get, post
 
 TWO = ("--workers", "2")
@@ -92,8 +97,8 @@ def test_a_worker_that_hangs_is_killed(serve, monkeypatch, tmp_path):
     hanging = server.processes()[0]
     os.kill(hanging, signal.SIGSTOP)
     wait_until(lambda: "has given no sign of life for" in server.log, "it is noticed")
+    wait_until(lambda: hanging not in server.processes(), "it is killed")
     wait_until(lambda: len(server.processes()) == 2, "another is started")
-    assert hanging not in server.processes()
 
 
 def test_workers_end_with_their_supervisor(serve):
@@ -197,3 +202,87 @@ def test_a_worker_is_started_by_nobody_else(tmp_path):
     )
     assert done.returncode == 2
     assert done.stderr == "a worker is started by its supervisor: see receiptd serve --workers\n"
+
+
+# --- What keeps the server from starting
+
+
+LOGGED = re.compile(r"\S+Z (?!CRITICAL|ERROR)")
+"""A line of the log that tells of no failure."""
+
+
+def start(folder: Path, *options: str, config: str = "") -> subprocess.CompletedProcess[str]:
+    """Start a server that is not going to serve."""
+    (folder / "receiptd.toml").write_text(config)
+    return subprocess.run(
+        [sys.executable, "-m", "receiptd", "serve", *options],
+        capture_output=True,
+        text=True,
+        cwd=folder,
+        env=environment(),
+        timeout=20,
+    )
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+@pytest.mark.parametrize(
+    ("what", "said"),
+    [
+        ("a file that is no database", "receipts.db: the database does not answer: file is not"),
+        ("a folder", "receipts.db: is a folder: store.url must name a file"),
+        ("a spool that is a file", "receipts.db-spool"),
+        ("a socket in use", "receiptd.sock: cannot listen there: Address already in use"),
+    ],
+)
+def test_it_is_one_line_and_the_port_is_free_afterwards(tmp_path, what, said, workers):
+    listen = ["--listen", f"unix:{tmp_path}/free.sock"]
+    if what == "a file that is no database":
+        (tmp_path / "receipts.db").write_text("this is no database, and it is long enough" * 9)
+    elif what == "a folder":
+        (tmp_path / "receipts.db").mkdir()
+    elif what == "a spool that is a file":
+        (tmp_path / "receipts.db-spool").touch()
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    listen += ["--listen", f"tcp:{port}:interface=127.0.0.1"]
+    with socket.socket(socket.AF_UNIX) as taken:
+        taken.bind(str(tmp_path / "receiptd.sock"))
+        taken.listen()
+        if what == "a socket in use":
+            listen += ["--listen", f"unix:{tmp_path}/receiptd.sock"]
+        listen += ["--database", "sqlite:///receipts.db"]
+        done = start(tmp_path, *listen, "--workers", workers)
+    assert done.returncode == 1
+    (line,) = (line for line in done.stderr.splitlines() if not LOGGED.match(line))
+    assert said in line
+    socket.create_server(("127.0.0.1", port)).close()
+    assert not (tmp_path / "free.sock").exists()
+    assert (tmp_path / "receiptd.sock").exists()
+
+
+def test_a_port_of_roots_is_explained():
+    error = PermissionError(errno.EACCES, "Permission denied")
+    text = _cannot("tcp:80", error)
+    assert text.startswith("tcp:80: cannot listen there: Permission denied. A port below 1024 is ")
+
+
+def test_a_unix_socket_that_a_dead_server_left_is_replaced(serve, tmp_path):
+    path = tmp_path / "receiptd.sock"
+    options = ("--listen", f"unix:{path}")
+    server = serve(options=options)
+    server.kill()
+    assert path.exists()
+    server.start()
+    with closing(socket.socket(socket.AF_UNIX)) as client:
+        client.connect(str(path))
+    assert server.stop() == 0
+    assert not path.exists()
+
+
+def test_what_is_no_socket_is_never_replaced(tmp_path):
+    file = tmp_path / "precious"
+    file.write_text("precious")
+    done = start(tmp_path, "--listen", f"unix:{file}")
+    assert done.returncode == 1
+    assert "cannot listen there: Address already in use" in done.stderr
+    assert file.read_text() == "precious"

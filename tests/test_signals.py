@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import sqlite3
 import time
 from contextlib import closing
 from pathlib import Path
@@ -158,6 +159,23 @@ def test_a_client_that_never_reads_is_cut_off_at_the_deadline(serve):
         server.process.wait(20)
         assert 0.5 < time.monotonic() - began < 4
         assert "the time to stop is over" in server.log
+
+
+def test_who_waits_for_a_database_that_hangs_is_no_reason_to_wait_longer(serve):
+    server = serve("[server]\nstop_timeout = 1\n")
+    with closing(sqlite3.connect(server.database, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with closing(connect(server)) as connection:
+            connection.sendall(request("A"))
+            wait_until(
+                lambda: "\nreceiptd_queue_depth 1.0\n" in get(server.port, "/metrics").text,
+                "it was read",
+            )
+            began = time.monotonic()
+            # Not everybody was answered.
+            assert server.stop() == 1
+            assert time.monotonic() - began < 4
+    assert "1 requests stay without an answer" in server.log
 
 
 def test_the_port_is_free_at_once(serve):

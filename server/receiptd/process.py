@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable, Sequence
+from socket import socket
 from typing import Any, Protocol
 
 from twisted.internet import task
@@ -12,10 +13,10 @@ from twisted.logger import Logger, LogLevel, globalLogBeginner
 from receiptd import __version__, privileges, signals
 from receiptd.config import Config
 from receiptd.errors import CannotStart
-from receiptd.listening import Inherited, ListenError, Listeners
+from receiptd.listening import Inherited, Listeners
 from receiptd.log import Log
 from receiptd.service import Daemon, warnings
-from receiptd.systemd import Notifier, passed_sockets
+from receiptd.systemd import Notifier
 
 SIGN_OF_LIFE = 1.0
 """Seconds between reports on how it is, unless a watchdog wants them more often."""
@@ -149,19 +150,6 @@ def begin_log(config: Config, reactor: Any) -> Log:
     return log
 
 
-def inherited() -> list[Inherited]:
-    """The sockets that the service manager passed to this process.
-
-    :raises ListenError: where what it passed is none.
-    """
-    try:
-        return [Inherited(each, None) for each in passed_sockets()]
-    except OSError as error:
-        raise ListenError(
-            f"LISTEN_FDS names a descriptor that is no socket: {error.strerror}"
-        ) from None
-
-
 def introduce(config: Config, source: str, listen: Sequence[str]) -> None:
     """Say in the log who starts, and what should be known before the first receipt comes.
 
@@ -186,18 +174,21 @@ def announce(config: Config, addresses: list[str]) -> None:
         )
 
 
-def run(config: Config, source: str, load: Callable[[], Config]) -> int:
+def run(
+    config: Config, source: str, load: Callable[[], Config], passed: Sequence[socket] = ()
+) -> int:
     """Serve in this process until told to stop; its exit code.
 
     :param source: what the configuration was read from, for the log.
     :param load: reads the configuration again.
+    :param passed: the sockets that the service manager has passed.
     :raises CannotStart: where it cannot start.
     """
     from twisted.internet import reactor as twisted_reactor
 
     reactor: Any = twisted_reactor
     notifier = Notifier()
-    listeners = Listeners(inherited())
+    listeners = Listeners([Inherited(each, None) for each in passed])
     log = begin_log(config, reactor)
     process = Process(reactor, Daemon(config, reactor, log, listeners=listeners), notifier)
     process.start()

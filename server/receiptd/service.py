@@ -209,6 +209,11 @@ class Daemon(MultiService):
         return [address(each, each in secure) for each in self._listeners.addresses]
 
     @property
+    def descriptions(self) -> list[str]:
+        """Descriptions of what it listens on."""
+        return self._listeners.descriptions
+
+    @property
     def stop_timeout(self) -> float:
         """Seconds that it may take to stop."""
         return self._config.server.stop_timeout

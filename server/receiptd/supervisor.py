@@ -13,10 +13,11 @@ import os
 import signal
 import sys
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from shutil import rmtree
+from socket import socket
 from tempfile import mkdtemp
 from typing import Any
 
@@ -30,10 +31,10 @@ from receiptd import privileges, signals
 from receiptd.config import Config
 from receiptd.config.reloading import taken_over
 from receiptd.errors import CannotStart
-from receiptd.listening import Listeners
+from receiptd.listening import Inherited, Listeners
 from receiptd.log import Log
 from receiptd.metrics import FOLDER_VARIABLE
-from receiptd.process import announce, begin_log, inherited, introduce, refuse
+from receiptd.process import announce, begin_log, introduce, refuse
 from receiptd.service import address, at_once, warn_of_kept
 from receiptd.store.database import ServerLock
 from receiptd.systemd import Notifier
@@ -364,11 +365,14 @@ def _make_metrics_folder(who: privileges.Account | None, after: ExitStack) -> st
     return folder
 
 
-def run(config: Config, source: str, load: Callable[[], Config]) -> int:
+def run(
+    config: Config, source: str, load: Callable[[], Config], passed: Sequence[socket] = ()
+) -> int:
     """Supervise until told to stop; the exit code.
 
     :param source: what the configuration was read from, for the log.
     :param load: reads the configuration again.
+    :param passed: the sockets that the service manager has passed.
     :raises CannotStart: where it cannot start.
     """
     from twisted.internet import reactor as twisted_reactor
@@ -377,7 +381,7 @@ def run(config: Config, source: str, load: Callable[[], Config]) -> int:
     server = config.server
     notifier = Notifier()
     who = privileges.account(server.user, server.group)
-    listeners = Listeners(inherited())
+    listeners = Listeners([Inherited(each, None) for each in passed])
     with ExitStack() as after:
         log = begin_log(config, reactor)
         after.callback(log.close)

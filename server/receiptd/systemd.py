@@ -12,6 +12,8 @@ from collections.abc import MutableMapping
 from contextlib import suppress
 from time import monotonic_ns
 
+from receiptd.errors import CannotStart
+
 FIRST = 3
 """The descriptor that the passed ones begin with."""
 
@@ -20,15 +22,24 @@ def passed_sockets(
     environment: MutableMapping[str, str] = os.environ, first: int = FIRST
 ) -> list[socket.socket]:
     """The listening sockets that were passed to this process. The variables are taken out of
-    `environment`, so that no child believes them its own."""
+    `environment`, so that no child believes them its own; so does Twisted when its endpoints are
+    imported, hence this is to come before.
+
+    :raises CannotStart: where what was passed is no socket.
+    """
     names = ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "LISTEN_PIDFDID")
     process, number, *_ = (environment.pop(name, "") for name in names)
     if process != str(os.getpid()) or not number.isdigit():
         return []
     passed = []
     for descriptor in range(first, first + int(number)):
-        os.set_inheritable(descriptor, False)
-        each = socket.socket(fileno=descriptor)
+        try:
+            os.set_inheritable(descriptor, False)
+            each = socket.socket(fileno=descriptor)
+        except OSError as error:
+            raise CannotStart(
+                f"LISTEN_FDS names descriptor {descriptor}, which is no socket: {error.strerror}"
+            ) from None
         each.setblocking(False)
         passed.append(each)
     return passed

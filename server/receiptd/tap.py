@@ -1,7 +1,8 @@
 """`twistd receiptd`: the same daemon in one process, with twistd's own options around it.
 
 twistd does what `receiptd serve` does otherwise: it logs, becomes another user (`--uid`), and
-writes a PID file. Several workers need `receiptd serve --workers`.
+writes a PID file. Sockets of systemd's are named in `--listen`, as Twisted has it
+(`systemd:domain=INET:index=0`). Several workers need `receiptd serve --workers`.
 """
 
 from __future__ import annotations
@@ -19,9 +20,8 @@ from twisted.python import usage
 from receiptd import signals
 from receiptd.config import Config, describe, find, load, refuse_exposed
 from receiptd.errors import CannotStart
-from receiptd.listening import Listeners
 from receiptd.log import Log
-from receiptd.process import Process, announce, inherited, introduce
+from receiptd.process import Process, announce, introduce
 from receiptd.service import Daemon
 from receiptd.systemd import Notifier
 
@@ -78,7 +78,6 @@ class Tap(Service):
         self._load = load
         # The service manager's variables are for the process that it has started.
         self._notifier = Notifier()
-        self._listeners = Listeners(inherited())
 
     def privilegedStartService(self) -> None:
         """Listen, and become the user to serve as."""
@@ -86,7 +85,7 @@ class Tap(Service):
             from twisted.internet import reactor
 
             log = Log(self._config.log) if self._config.log.file else _TwistdLog(self._config.log)
-            self._daemon = Daemon(self._config, reactor, log, listeners=self._listeners)
+            self._daemon = Daemon(self._config, reactor, log)
             self._daemon.privilegedStartService()
 
     def startService(self) -> None:
@@ -98,7 +97,7 @@ class Tap(Service):
         process = Process(reactor, self._daemon, self._notifier)
         with _failing_clearly():
             process.start()
-        introduce(self._config, self._source, self._listeners.descriptions)
+        introduce(self._config, self._source, self._daemon.descriptions)
         if self._config.server.workers > 1:
             _log.warn("twistd runs one process: for workers use receiptd serve --workers")
         process.serve(lambda addresses: announce(self._config, addresses))

@@ -62,6 +62,7 @@ def serve(
     from receiptd.config import describe, find, refuse_exposed
     from receiptd.config import load as load_config
     from receiptd.errors import CannotStart
+    from receiptd.systemd import passed_sockets
 
     def read() -> Config:
         """The configuration as it is now; it may be read again."""
@@ -70,12 +71,13 @@ def serve(
         return config
 
     try:
+        passed = passed_sockets()
         config = read()
         if config.server.workers > 1:
             from receiptd.supervisor import run
         else:
             from receiptd.process import run
-        sys.exit(run(config, describe(file), read))
+        sys.exit(run(config, describe(file), read, passed))
     except CannotStart as error:
         raise Failed(str(error)) from None
 
