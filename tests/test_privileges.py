@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 import pwd
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -26,14 +29,15 @@ NOBODY = '[server]\nuser = "nobody"\n'
 
 
 @pytest.fixture
-def folder(tmp_path) -> Path:
-    """A folder of nobody's, that nobody can get to."""
-    for each in (tmp_path, *list(tmp_path.parents)[:2]):
-        each.chmod(0o755)
-    folder = tmp_path / "nobody"
+def folder() -> Iterator[Path]:
+    """A folder of nobody's, that nobody can get to: pytest's own are closed to others."""
+    above = Path(tempfile.mkdtemp(prefix="receiptd-nobody-"))
+    above.chmod(0o755)
+    folder = above / "nobody"
     folder.mkdir()
     os.chown(folder, pwd.getpwnam("nobody").pw_uid, -1)
-    return folder
+    yield folder
+    shutil.rmtree(above)
 
 
 def identity(process: int) -> dict[str, list[int]]:

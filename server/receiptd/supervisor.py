@@ -53,6 +53,9 @@ HUNG = 60.0
 """Seconds without a sign of life after which a worker is killed, unless the service manager's
 watchdog wants less."""
 
+LONGEST_REPORT = 4096
+"""Bytes of a worker's line that are kept until it is whole."""
+
 OVERTIME = 5.0
 """Seconds beyond `server.stop_timeout` after which a worker that is told to end is killed."""
 
@@ -90,7 +93,8 @@ class Worker(ProcessProtocol):
 
     def childDataReceived(self, childFD: int, data: bytes) -> None:
         """It reports."""
-        *lines, self._data = (self._data + data).split(b"\n")
+        *lines, rest = (self._data + data).split(b"\n")
+        self._data = rest[:LONGEST_REPORT]  # a worker may be anybody's by now
         for line in lines:
             self._supervisor.reported(self, line.partition(b" ")[0].decode())
 
