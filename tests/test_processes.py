@@ -13,10 +13,14 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred
+from twisted.internet.protocol import Factory
 
 from daemon import Server, environment, wait_until
 from load import Load
-from receiptd.listening import _cannot
+from receiptd.listening import ListenError, Listeners, _cannot
+from receiptd.service import at_once
 from wire import get, post
 
 TWO = ("--workers", "2")
@@ -277,6 +281,20 @@ def test_a_unix_socket_that_a_dead_server_left_is_replaced(serve, tmp_path):
         client.connect(str(path))
     assert server.stop() == 0
     assert not path.exists()
+
+
+@pytest.mark.parametrize(
+    ("listen", "said"),
+    [
+        ("tcp:99999", "'tcp:99999' is no Twisted endpoint description that works here"),
+        ("tcp:1:interface=192.0.2.1", "No interface of this machine has that address"),
+        ("systemd:domain=INET:index=0", "is no Twisted endpoint description that works here"),
+    ],
+)
+def test_what_cannot_be_listened_on_is_explained(listen, said):
+    with pytest.raises(ListenError) as error:
+        at_once(Deferred.fromCoroutine(Listeners().bind(reactor, [listen], Factory())))
+    assert said in str(error.value)
 
 
 def test_what_is_no_socket_is_never_replaced(tmp_path):

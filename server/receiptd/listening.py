@@ -211,7 +211,7 @@ class Listeners:
                 )
             except CannotListenError as error:
                 raise ListenError(_cannot(description, error.socketError)) from None
-            except (ValueError, TypeError, KeyError, IndexError, OSError) as error:
+            except (ValueError, TypeError, LookupError, OverflowError, OSError) as error:
                 raise ListenError(
                     f"{description!r} is no Twisted endpoint description that works here: "
                     f"{error}. One that does is tcp:8080:interface=127.0.0.1"
@@ -379,19 +379,20 @@ class _StandIn:
 
 def _bound(port: int, interface: str, backlog: int) -> socket.socket:
     """A TCP socket that listens, on all IPv4 addresses where no interface is named."""
+    # Without the port, of which getaddrinfo(3) would take what fits into 16 bits.
     ((family, kind, protocol, _, address), *_) = socket.getaddrinfo(
         interface or "0.0.0.0",  # noqa: S104
-        port,
+        None,
         type=socket.SOCK_STREAM,
         flags=socket.AI_PASSIVE,
     )
     bound = socket.socket(family, kind, protocol)
     try:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        bound.bind(address)
+        bound.bind((address[0], port, *address[2:]))
         bound.listen(backlog)
         bound.setblocking(False)
-    except OSError:
+    except (OSError, OverflowError):
         bound.close()
         raise
     return bound
