@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Iterator
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from operator import itemgetter
 from typing import NamedTuple, TypeAlias
 from urllib.parse import unquote_to_bytes
@@ -123,11 +123,18 @@ class Post:
         self._charset = charset
         self._secrets = secrets if token is None else secrets | {token}
         self._token = token
+        self._pairs = self._read()
+        self._fields: Fields | None = None
+        self._raw: bytes | None = None
 
-    @cached_property
+    # The two below remember by hand: functools.cached_property takes a lock before Python 3.12.
+
+    @property
     def fields(self) -> Fields:
         """Body and query merged, the endpoint's token left out."""
-        return self.named(exact=False)
+        if self._fields is None:
+            self._fields = self.named(exact=False)
+        return self._fields
 
     def named(self, *, exact: bool) -> Fields:
         """As `fields`; with `exact`, for a provider whose field names differ in case alone."""
@@ -145,8 +152,7 @@ class Post:
     def _is_multipart(self) -> bool:
         return self.content_type[:19].lower() == "multipart/form-data"
 
-    @cached_property
-    def _pairs(self) -> list[Pair]:
+    def _read(self) -> list[Pair]:
         pairs: list[Pair] = []
         if self.body:
             if self._is_multipart:
@@ -157,10 +163,15 @@ class Post:
             pairs += _pairs(self.query, self._charset)
         return pairs
 
-    @cached_property
+    @property
     def raw(self) -> bytes:
         """The post as it came, secrets blanked: the body, preceded, where there is a query,
         by `?`, the query and (where there is a body too) a line feed."""
+        if self._raw is None:
+            self._raw = self._blanked()
+        return self._raw
+
+    def _blanked(self) -> bytes:
         query, body = self.query, self.body
         if self._secrets and body and self._is_multipart:
             body = _blank_multipart(self.content_type, body, self._secrets, self._charset)
@@ -207,7 +218,10 @@ def _pairs(raw: bytes, charset: str) -> list[Pair]:
         if pair:
             name, _, value = pair.partition(b"=")
             named = _known_name if len(name) <= _LONGEST_KNOWN else _name
-            pairs.append((*named(name, charset), _text(value, charset)))
+            key, name_sent = named(name, charset)
+            # Letters and digits are themselves; these tests of bytes are of ASCII.
+            text = value.decode() if value.isalnum() else _text(value, charset)
+            pairs.append((key, name_sent, text))
     return pairs
 
 
@@ -215,7 +229,8 @@ def _blank(raw: bytes, secrets: frozenset[str], charset: str) -> bytes:
     pairs = raw.split(b"&")
     for index, pair in enumerate(pairs):
         name, equals, value = pair.partition(b"=")
-        if value and _name(name, charset)[0] in secrets:
+        named = _known_name if len(name) <= _LONGEST_KNOWN else _name
+        if value and named(name, charset)[0] in secrets:
             pairs[index] = name + equals + BLANK
     return b"&".join(pairs)
 

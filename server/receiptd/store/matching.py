@@ -7,9 +7,10 @@ other whichever comes first.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
+from itertools import chain
 from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Engine
@@ -105,6 +106,36 @@ class Tracked:
             self.changed = True
 
 
+class Candidates(NamedTuple):
+    """What is registered of the identifiers that some receipts name."""
+
+    rows: Mapping[Key, Any]
+    """Rows of `messages`."""
+    spans: Mapping[tuple[str, str], tuple[str, str]]
+    """The first and the last recipient_key of an identifier (message_key, provider), where a
+    receipt names it with a recipient that has no row; the first is empty where one row stands
+    for any recipient."""
+
+    def find(self, report: Report) -> tuple[Outcome, Any]:
+        """The row that `report` is about, by its own identifier, else by the linked one."""
+        known = False
+        for key in _keys(report):
+            row = self.rows.get(key)
+            if row is not None:
+                return Outcome.ACCEPTED, row
+            message_key, provider, recipient_key = key
+            span = self.spans.get((message_key, provider))
+            if span is None:
+                continue
+            known = True
+            first, last = span
+            if not first or (first == last and not recipient_key):
+                return Outcome.ACCEPTED, self.rows[message_key, provider, first]
+            if not recipient_key:
+                return Outcome.ACCEPTED, None
+        return (Outcome.WRONG_RECIPIENT if known else Outcome.UNKNOWN_MESSAGE), None
+
+
 class Matching:
     """Matches receipts with messages, in transactions of others."""
 
@@ -128,8 +159,8 @@ class Matching:
         on = self._matched_providers(connection, reports)
         if not on:
             return [UNCHECKED] * len(reports), {}
-        rows = self._rows(
-            connection, {key for each in reports if each.provider in on for key in _keys(each)}
+        candidates = self._candidates(
+            connection, [key for each in reports if each.provider in on for key in _keys(each)]
         )
         tracked: dict[int, Tracked] = {}
         matches = []
@@ -137,7 +168,7 @@ class Matching:
             if report.provider not in on:
                 matches.append(UNCHECKED)
                 continue
-            outcome, row = self._find(connection, report, rows)
+            outcome, row = candidates.find(report)
             if outcome is not Outcome.ACCEPTED and not self._checks(report):
                 outcome = Outcome.ACCEPTED
             if row is not None and row.id not in tracked:
@@ -195,57 +226,61 @@ class Matching:
     def _policy(self, endpoint: str) -> Policy:
         return self._policies.get(endpoint, _NO_POLICY)
 
-    def _find(
-        self, connection: Connection, report: Report, rows: Mapping[Key, Any]
-    ) -> tuple[Outcome, Any]:
-        """The row that `report` is about, by its own identifier, else by the linked one."""
-        known = False
-        for key in _keys(report):
-            row = rows.get(key)
-            if row is None:
-                row = rows.get((key[0], key[1], ""))
-            if row is not None:
-                return Outcome.ACCEPTED, row
-            others, single = self._others(connection, key)
-            if single is not None:
-                return Outcome.ACCEPTED, single
-            if others and not key[2]:
-                return Outcome.ACCEPTED, None
-            known = known or others
-        return (Outcome.WRONG_RECIPIENT if known else Outcome.UNKNOWN_MESSAGE), None
+    def _candidates(self, connection: Connection, keys: Sequence[Key]) -> Candidates:
+        """What is registered under these keys or may stand for them."""
+        rows = self._rows(connection, set(keys))
+        missing = {key for key in keys if key not in rows}
+        spans = self._spans(connection, {key[:2] for key in missing}) if missing else {}
+        further = {
+            (*name, first)
+            for name, (first, last) in spans.items()
+            if not first or (first == last and (*name, "") in missing)
+        }
+        if further:
+            rows |= self._rows(connection, further)
+        return Candidates(rows, spans)
 
-    def _others(self, connection: Connection, key: Key) -> tuple[bool, Any]:
-        """Whether the identifier is registered at all, and the row that stands for any
-        recipient: one registered without, or, for a receipt without, the only one."""
-        message_key, provider, recipient_key = key
-        found = connection.exec_driver_sql(
-            f"SELECT {_COLUMNS} FROM messages WHERE message_key = {self._mark} "
-            f"AND provider = {self._mark} ORDER BY recipient_key LIMIT 2",
-            (message_key, provider),
-        ).all()
-        if found and not found[0].recipient_key:
-            return True, found[0]
-        if len(found) == 1 and not recipient_key:
-            return True, found[0]
-        return bool(found), None
+    def _spans(
+        self, connection: Connection, names: Collection[tuple[str, str]]
+    ) -> dict[tuple[str, str], tuple[str, str]]:
+        """The first and the last recipient_key that each identifier (message_key, provider) is
+        registered with; none for one that is not registered."""
+        found = {}
+        for some, wanted in self._wanted(names):
+            rows = connection.exec_driver_sql(
+                f"WITH wanted (a, b) AS ({wanted}) SELECT a, b, "
+                "(SELECT min(recipient_key) FROM messages WHERE message_key = a AND provider = b), "
+                "(SELECT max(recipient_key) FROM messages WHERE message_key = a AND provider = b) "
+                "FROM wanted",
+                some,
+            )
+            found.update({(a, b): (first, last) for a, b, first, last in rows if last is not None})
+        return found
 
-    def _rows(self, connection: Connection, keys: Iterable[Key]) -> dict[Key, Any]:
+    def _rows(self, connection: Connection, keys: Collection[Key]) -> dict[Key, Any]:
         """The rows of `messages` that have these keys."""
-        wanted = list(keys)
         rows: dict[Key, Any] = {}
-        for start in range(0, len(wanted), _MOST_KEYS):
-            some = wanted[start : start + _MOST_KEYS]
-            marks = ", ".join([f"({self._mark}, {self._mark}, {self._mark})"] * len(some))
+        for some, wanted in self._wanted(keys):
             # CROSS JOIN: SQLite looks each key up, where for IN it would rather visit every row.
             found = connection.exec_driver_sql(
-                f"WITH wanted (a, b, c) AS (VALUES {marks}) "
+                f"WITH wanted (a, b, c) AS ({wanted}) "
                 f"SELECT {_COLUMNS} FROM wanted CROSS JOIN messages "
                 "WHERE message_key = a AND provider = b AND recipient_key = c",
-                tuple(text for key in some for text in key),
+                some,
             )
             for row in found:
                 rows[row.message_key, row.provider, row.recipient_key] = row
         return rows
+
+    def _wanted(
+        self, keys: Collection[tuple[str, ...]]
+    ) -> Iterator[tuple[tuple[str, ...], str]]:
+        """The parameters and the text of a VALUES list of `keys`, some of them at a time."""
+        remaining = list(keys)
+        while remaining:
+            some, remaining = remaining[:_MOST_KEYS], remaining[_MOST_KEYS:]
+            marks = ", ".join([f"({', '.join([self._mark] * len(some[0]))})"] * len(some))
+            yield tuple(chain.from_iterable(some)), f"VALUES {marks}"
 
     # --- Messages that are registered
 
@@ -347,14 +382,11 @@ class Matching:
         if not found:
             return
         reports = [self._report(row) for row in found]
-        wanted = {key for each in reports for key in _keys(each)}
-        # Asked for along with them: the rows that stand for any recipient, see `_others`.
-        wanted |= {(message_key, provider, "") for message_key, provider, _ in wanted}
-        rows = self._rows(connection, wanted)
+        candidates = self._candidates(connection, [key for each in reports for key in _keys(each)])
         tracked: dict[int, Tracked] = {}
         changes = []
         for row, report in zip(found, reports, strict=True):
-            outcome, message = self._find(connection, report, rows)
+            outcome, message = candidates.find(report)
             if message is not None:
                 entry = tracked.setdefault(message.id, Tracked(message))
                 if report.kind in (Kind.SENT, Kind.DELIVERY):

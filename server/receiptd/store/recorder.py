@@ -142,7 +142,6 @@ class Recorder:
             receipt_row(receipt, report, match, written[at], text_types)
             for receipt, report, match, at in zip(batch, reports, matches, times, strict=True)
         ]
-        newest = connection.exec_driver_sql(statements.newest).scalar_one()
         stored = connection.exec_driver_sql(statements.insert_receipt, rows).rowcount
         if stored == len(rows):
             verdicts = [
@@ -152,7 +151,7 @@ class Recorder:
                 for receipt, match in zip(batch, matches, strict=True)
             ]
         else:
-            verdicts = self._find_duplicates(connection, batch, rows, matches, newest, again)
+            verdicts = self._find_duplicates(connection, batch, rows, matches, stored, again)
         for report, match, verdict in zip(reports, matches, verdicts, strict=True):
             if (
                 match.message_ref is not None
@@ -169,21 +168,26 @@ class Recorder:
         batch: list[Receipt],
         rows: list[tuple[object, ...]],
         matches: list[Match],
-        newest: int,
+        stored: int,
         again: bool,
     ) -> list[Verdict]:
-        """The verdicts of a batch of which some were stored before or came twice in it."""
+        """The verdicts of a batch of which some were stored before or came twice in it.
+
+        :param stored: how many of them are new.
+        """
         statements = self._statements
-        first_seen: set[int] = set()
+        # Nobody else writes meanwhile, so the new ones are those with the highest numbers.
+        ours = frozenset(connection.exec_driver_sql(statements.newest, (stored,)).scalars())
+        new = set(ours)
         verdicts = []
         for receipt, row, match in zip(batch, rows, matches, strict=True):
             found = connection.exec_driver_sql(statements.find, statements.key_of(row)).one()
-            if found.id > newest and found.id not in first_seen:
-                first_seen.add(found.id)
+            if found.id in new:
+                new.remove(found.id)  # should it come again in this batch
                 verdicts.append(verdict_of(match.outcome, receipt.message_id, receipt.recipient))
                 continue
             # Received at the same microsecond, it is this very one, stored by another attempt.
-            itself = again and found.id <= newest and found.received_at == row[_RECEIVED_AT]
+            itself = again and found.received_at == row[_RECEIVED_AT] and found.id not in ours
             if not itself:
                 connection.exec_driver_sql(statements.count_repeat, (found.id,))
             standing = verdict_of(Outcome(found.verdict), receipt.message_id, receipt.recipient)
@@ -270,7 +274,7 @@ class Statements:
         self._absent = [absent.get(column) for column, _ in keys]
         where = " AND ".join(f"{expression} = {mark}" for _, expression in keys)
         self.find = f"SELECT id, verdict, received_at FROM receipts WHERE {where}"
-        self.newest = "SELECT coalesce(max(id), 0) FROM receipts"
+        self.newest = f"SELECT id FROM receipts ORDER BY id DESC LIMIT {mark}"
         self.count_repeat = f"UPDATE receipts SET repeats = repeats + 1 WHERE id = {mark}"
         self.rejections_since = (
             "SELECT received_at, text, raw FROM rejected_posts "

@@ -78,7 +78,7 @@ class Price(TypeDecorator[Decimal]):
 
 def iso(at: datetime) -> str:
     """`at` (aware, UTC) as text of one width."""
-    return at.strftime("%Y-%m-%dT%H:%M:%S.%fZ") if at.year > 999 else at.isoformat()
+    return at.isoformat(timespec="microseconds").removesuffix("+00:00") + "Z"
 
 
 metadata = MetaData()

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Mapping, MutableMapping, Sequence
 from functools import cache, lru_cache
 from http import HTTPStatus
+from io import BytesIO
 from itertools import count
 from secrets import token_hex
 from time import time
@@ -25,6 +26,7 @@ from receiptd.config import Server
 from receiptd.readable import readable
 from receiptd.web.limits import MOST_TURNED_AWAY, Crowd
 from receiptd.web.proxies import Asker, Proxies
+from receiptd.web.whole import whole
 
 _log = Logger(namespace="receiptd.web")
 
@@ -127,6 +129,23 @@ class Channel(http.HTTPChannel):
             data = data[sent:]
             self._sends = False
         super().write(data)
+
+    def dataReceived(self, data: bytes) -> None:
+        """Take a request that is whole and plain at once, all else as Twisted does."""
+        if not self._buffer and not self.requests and self.persistent and not self.refused:
+            found = whole(data, self.maxHeaders, self.totalHeadersSize)
+            if found is not None and len(found.body) <= self.site.max_body:
+                # As in HTTPChannel.allContentReceived: what comes meanwhile is kept for later.
+                self._savedTimeOut = self.setTimeout(None)
+                self._handlingRequest = True
+                self.setRawMode()
+                request = self.requestFactory(self)
+                self.requests.append(request)
+                request.requestHeaders = found.headers
+                request.content = BytesIO(found.body)
+                request.requestReceived(found.method, found.target, b"HTTP/1.1")
+                return
+        super().dataReceived(data)
 
     def writeHeaders(self, version: bytes, code: bytes, reason: bytes, headers: Any) -> None:
         # Of an answer in pieces. They go the usual way, so whatever follows must.
