@@ -9,7 +9,14 @@ from enum import StrEnum
 from typing import NamedTuple
 
 
-class Kind(StrEnum):
+class Word(StrEnum):
+    """A text of a fixed set."""
+
+    # Enum's own hash calls Python for each look-up in a dictionary; the text's is as good.
+    __hash__ = str.__hash__
+
+
+class Kind(Word):
     """What a receipt reports: a message handed on, its delivery, an answer to it, or a call."""
 
     SENT = "sent"
@@ -18,7 +25,7 @@ class Kind(StrEnum):
     CALL = "call"
 
 
-class State(StrEnum):
+class State(Word):
     """A message's state, by the names of SMPP v3.4's `message_state` (section 5.2.28).
 
     ACCEPTED is not final here: SMPP means "read by customer service on behalf of the
@@ -84,7 +91,7 @@ class Receipt(NamedTuple):
     identifier under which a backup route sent it."""
 
 
-class Outcome(StrEnum):
+class Outcome(Word):
     """What became of a post."""
 
     ACCEPTED = "accepted"

@@ -19,7 +19,6 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterable, Iterator
 from functools import lru_cache
-from operator import itemgetter
 from typing import NamedTuple, TypeAlias
 from urllib.parse import unquote_to_bytes
 
@@ -75,8 +74,8 @@ class Fields:
 
     def get(self, name: str) -> str | None:
         """The value of `name` without surrounding space, None where nothing else is left."""
-        value = self.verbatim(name)
-        return (value.strip() or None) if value is not None else None
+        known = self._values.get(name if self._exact else name.casefold())
+        return known[1].strip() or None if known else None
 
     def rest(self, known: Collection[str]) -> dict[str, object]:
         """What was sent beside the fields `known` (in lower case, unless names are exact), by
@@ -120,14 +119,23 @@ class Post:
         self.query = query
         self.body = body
         self.content_type = content_type
-        self._charset = charset
-        self._secrets = secrets if token is None else secrets | {token}
+        if token is not None:
+            secrets |= {token}
         self._token = token
-        self._pairs = self._read()
+        self._pairs: list[Pair] = []
         self._fields: Fields | None = None
-        self._raw: bytes | None = None
-
-    # The two below remember by hand: functools.cached_property takes a lock before Python 3.12.
+        if body:
+            if content_type[:19].lower() == "multipart/form-data":
+                self._pairs = _multipart(content_type, body, charset)
+                if secrets:
+                    body = _blank_multipart(content_type, body, secrets, charset)
+            else:
+                body = _take_apart(body, charset, secrets, self._pairs)
+        if query:
+            query = b"?" + _take_apart(query, charset, secrets, self._pairs)
+        self.raw = query + b"\n" + body if query and body else query or body
+        """The post as it came, secrets blanked: the body, preceded, where there is a query,
+        by `?`, the query and (where there is a body too) a line feed."""
 
     @property
     def fields(self) -> Fields:
@@ -147,44 +155,6 @@ class Post:
     def tokens(self) -> list[str]:
         """What was sent as the endpoint's token, exactly: one value, or none, or several."""
         return [value for key, _, value in self._pairs if key == self._token]
-
-    @property
-    def _is_multipart(self) -> bool:
-        return self.content_type[:19].lower() == "multipart/form-data"
-
-    def _read(self) -> list[Pair]:
-        pairs: list[Pair] = []
-        if self.body:
-            if self._is_multipart:
-                pairs = _multipart(self.content_type, self.body, self._charset)
-            else:
-                pairs = _pairs(self.body, self._charset)
-        if self.query:
-            pairs += _pairs(self.query, self._charset)
-        return pairs
-
-    @property
-    def raw(self) -> bytes:
-        """The post as it came, secrets blanked: the body, preceded, where there is a query,
-        by `?`, the query and (where there is a body too) a line feed."""
-        if self._raw is None:
-            self._raw = self._blanked()
-        return self._raw
-
-    def _blanked(self) -> bytes:
-        query, body = self.query, self.body
-        if self._secrets and body and self._is_multipart:
-            body = _blank_multipart(self.content_type, body, self._secrets, self._charset)
-            query = _blank(query, self._secrets, self._charset)
-        elif not self._secrets.isdisjoint(map(_key, self._pairs)):
-            body = _blank(body, self._secrets, self._charset)
-            query = _blank(query, self._secrets, self._charset)
-        if not query:
-            return body
-        return b"?" + query + (b"\n" + body if body else b"")
-
-
-_key = itemgetter(0)
 
 
 def _text(raw: bytes, charset: str) -> str:
@@ -212,27 +182,23 @@ _known_name = lru_cache(1024)(_name)
 _LONGEST_KNOWN = 64
 
 
-def _pairs(raw: bytes, charset: str) -> list[Pair]:
-    pairs = []
-    for pair in raw.strip(b"\r\n").split(b"&"):
-        if pair:
-            name, _, value = pair.partition(b"=")
-            named = _known_name if len(name) <= _LONGEST_KNOWN else _name
-            key, name_sent = named(name, charset)
-            # Letters and digits are themselves; these tests of bytes are of ASCII.
-            text = value.decode() if value.isalnum() else _text(value, charset)
-            pairs.append((key, name_sent, text))
-    return pairs
-
-
-def _blank(raw: bytes, secrets: frozenset[str], charset: str) -> bytes:
-    pairs = raw.split(b"&")
-    for index, pair in enumerate(pairs):
-        name, equals, value = pair.partition(b"=")
-        named = _known_name if len(name) <= _LONGEST_KNOWN else _name
-        if value and named(name, charset)[0] in secrets:
-            pairs[index] = name + equals + BLANK
-    return b"&".join(pairs)
+def _take_apart(raw: bytes, charset: str, secrets: frozenset[str], pairs: list[Pair]) -> bytes:
+    """Append the pairs of `raw` to `pairs`; returns it with the values of `secrets` blanked."""
+    trimmed = raw.strip(b"\r\n")
+    pieces = trimmed.split(b"&")
+    secret = False
+    for index, piece in enumerate(pieces):
+        if not piece:
+            continue
+        name, _, value = piece.partition(b"=")
+        known = _known_name if len(name) <= _LONGEST_KNOWN else _name
+        key, sent = known(name, charset)
+        # Letters and digits are themselves; of bytes only those of ASCII are any.
+        pairs.append((key, sent, value.decode() if value.isalnum() else _text(value, charset)))
+        if key in secrets and value:
+            pieces[index] = name + b"=" + BLANK
+            secret = True
+    return raw.replace(trimmed, b"&".join(pieces), 1) if secret else raw
 
 
 # RFC 2046, 5.1.1: a boundary has at most 70 characters.

@@ -303,11 +303,17 @@ def response_text(namespace: str, message_id: str, report: int, text: str) -> st
     )
     if text:
         children += f"<Text>{escape(text)}</Text>"
+    opening, closing = _response_tags(namespace)
+    return f"{opening}{children}{closing}"
+
+
+@lru_cache(64)
+def _response_tags(namespace: str) -> tuple[str, str]:
     if not namespace:
-        return f"<{OPERATION}Response>{children}</{OPERATION}Response>"
+        return f"<{OPERATION}Response>", f"</{OPERATION}Response>"
     return (
-        f"<ns1:{OPERATION}Response xmlns:ns1={quoteattr(namespace)}>"
-        f"{children}</ns1:{OPERATION}Response>"
+        f"<ns1:{OPERATION}Response xmlns:ns1={quoteattr(namespace)}>",
+        f"</ns1:{OPERATION}Response>",
     )
 
 

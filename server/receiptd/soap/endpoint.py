@@ -66,8 +66,10 @@ class SoapEndpoint:
             self._slow_down(request, self._intake.rate.text, seconds)
             return
         started = request.site.reactor.seconds()
-        url = Post("POST", request.query, token=TOKEN_FIELD)
-        denied = admission(self._intake, request, url, path_token)
+        denied = None
+        if self._intake.gate.asks_request:
+            url = Post("POST", request.query, token=TOKEN_FIELD)
+            denied = admission(self._intake, request, url, path_token)
         post = SoapPost(
             self._intake, Origin(request.peer, content_type, request.request_id), denied, started
         )

@@ -34,10 +34,16 @@ class _Context(MethodContext):  # type: ignore[misc]
 
     __setattr__ = object.__setattr__
 
+
+class _Unheard(_Context):
+    """A context of whose events nobody wants to hear, as by default: a call has five."""
+
     def fire_event(self, event: str, *args: Any, **kwargs: Any) -> None:
-        """Nothing where nobody listens, as by default."""
-        if self.app.has_listeners:
-            super().fire_event(event, *args, **kwargs)
+        """Nothing."""
+
+    def close(self) -> None:
+        """No file is open, and Python collects its garbage when it will."""
+        self.is_closed = True
 
 
 class SoapTransport(ServerBase):  # type: ignore[misc]
@@ -76,7 +82,8 @@ class SoapTransport(ServerBase):  # type: ignore[misc]
     def _context(self) -> Any:
         """A fresh context, filled from a template: making one attribute by attribute costs more
         than parsing the request."""
-        ctx = _Context.__new__(_Context)
+        kind = _Context if self.app.has_listeners else _Unheard
+        ctx = kind.__new__(kind)
         ctx.__dict__.update(self._template)
         ctx.__dict__.update(files=[], pusher_stack=[])
         return ctx

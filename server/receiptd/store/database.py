@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any, TypeVar
@@ -13,6 +13,7 @@ from sqlalchemy import URL, Connection, Engine, create_engine, event, inspect, m
 from sqlalchemy.exc import (
     ArgumentError,
     DataError,
+    DBAPIError,
     IntegrityError,
     NoSuchModuleError,
     OperationalError,
@@ -230,6 +231,25 @@ def unreachable(engine: Engine, error: SQLAlchemyError) -> str:
 
 
 T = TypeVar("T")
+
+
+def fetch(connection: Connection, query: str, parameters: Sequence[object]) -> list[Any]:
+    """The rows of a query in the driver's own SQL, as tuples. For rows that are looked up by
+    their keys, SQLAlchemy's results would take longer than the database.
+
+    :raises DBAPIError: as SQLAlchemy's own statements do.
+    """
+    driver = connection.dialect.loaded_dbapi
+    cursor = connection.connection.cursor()
+    try:
+        cursor.execute(query, parameters)
+        return list(cursor.fetchall())
+    except driver.Error as error:
+        raise DBAPIError.instance(
+            query, tuple(parameters), error, driver.Error, dialect=connection.dialect
+        ) from error
+    finally:
+        cursor.close()
 
 
 class KeptConnection:

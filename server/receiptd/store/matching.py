@@ -17,6 +17,7 @@ from sqlalchemy import Connection, Engine
 
 from receiptd.message import WHOLE, Message, Part, Price, Standing, progress
 from receiptd.receipt import Kind, Outcome, Receipt, State, Verdict, match_key
+from receiptd.store.database import fetch
 from receiptd.store.phone import e164
 from receiptd.store.schema import BUCKET_BITS, iso
 
@@ -81,15 +82,28 @@ Key = tuple[str, str, str]
 """message_key, provider, recipient_key: what names a row of `messages`."""
 
 
+class Row(NamedTuple):
+    """What matching reads of a row of `messages`."""
+
+    id: int
+    provider: str
+    message_key: str
+    recipient_key: str
+    sender: str | None
+    reference: str | None
+    parts: int | None
+    progress: str | None
+
+
 class Tracked:
     """A row of `messages` while receipts are added to it."""
 
     __slots__ = ("changed", "id", "parts", "progress", "recipient_key")
 
-    def __init__(self, row: Any) -> None:
-        self.id: int = row.id
-        self.recipient_key: str = row.recipient_key
-        self.parts: int | None = row.parts
+    def __init__(self, row: Row) -> None:
+        self.id = row.id
+        self.recipient_key = row.recipient_key
+        self.parts = row.parts
         self.progress = _read_progress(row.progress)
         self.changed = False
 
@@ -109,14 +123,14 @@ class Tracked:
 class Candidates(NamedTuple):
     """What is registered of the identifiers that some receipts name."""
 
-    rows: Mapping[Key, Any]
+    rows: Mapping[Key, Row]
     """Rows of `messages`."""
     spans: Mapping[tuple[str, str], tuple[str, str]]
     """The first and the last recipient_key of an identifier (message_key, provider), where a
     receipt names it with a recipient that has no row; the first is empty where one row stands
     for any recipient."""
 
-    def find(self, report: Report) -> tuple[Outcome, Any]:
+    def find(self, report: Report) -> tuple[Outcome, Row | None]:
         """The row that `report` is about, by its own identifier, else by the linked one."""
         known = False
         for key in _keys(report):
@@ -246,35 +260,36 @@ class Matching:
         """The first and the last recipient_key that each identifier (message_key, provider) is
         registered with; none for one that is not registered."""
         found = {}
+        registered = "FROM messages WHERE message_key = a AND provider = b"
         for some, wanted in self._wanted(names):
-            rows = connection.exec_driver_sql(
-                f"WITH wanted (a, b) AS ({wanted}) SELECT a, b, "
-                "(SELECT min(recipient_key) FROM messages WHERE message_key = a AND provider = b), "
-                "(SELECT max(recipient_key) FROM messages WHERE message_key = a AND provider = b) "
-                "FROM wanted",
+            rows = fetch(
+                connection,
+                f"WITH wanted (a, b) AS ({wanted}) SELECT a, b,"
+                f" (SELECT min(recipient_key) {registered}),"
+                f" (SELECT max(recipient_key) {registered}) FROM wanted",
                 some,
             )
             found.update({(a, b): (first, last) for a, b, first, last in rows if last is not None})
         return found
 
-    def _rows(self, connection: Connection, keys: Collection[Key]) -> dict[Key, Any]:
+    def _rows(self, connection: Connection, keys: Collection[Key]) -> dict[Key, Row]:
         """The rows of `messages` that have these keys."""
-        rows: dict[Key, Any] = {}
+        rows: dict[Key, Row] = {}
         for some, wanted in self._wanted(keys):
             # CROSS JOIN: SQLite looks each key up, where for IN it would rather visit every row.
-            found = connection.exec_driver_sql(
+            found = fetch(
+                connection,
                 f"WITH wanted (a, b, c) AS ({wanted}) "
-                f"SELECT {_COLUMNS} FROM wanted CROSS JOIN messages "
+                f"SELECT {', '.join(Row._fields)} FROM wanted CROSS JOIN messages "
                 "WHERE message_key = a AND provider = b AND recipient_key = c",
                 some,
             )
-            for row in found:
+            for each in found:
+                row = Row._make(each)
                 rows[row.message_key, row.provider, row.recipient_key] = row
         return rows
 
-    def _wanted(
-        self, keys: Collection[tuple[str, ...]]
-    ) -> Iterator[tuple[tuple[str, ...], str]]:
+    def _wanted(self, keys: Collection[tuple[str, ...]]) -> Iterator[tuple[tuple[str, ...], str]]:
         """The parameters and the text of a VALUES list of `keys`, some of them at a time."""
         remaining = list(keys)
         while remaining:
@@ -352,7 +367,7 @@ class Matching:
             ],
         )
 
-    def _update(self, connection: Connection, message: Message, row: Any) -> bool:
+    def _update(self, connection: Connection, message: Message, row: Row) -> bool:
         """Take over what differs; whether anything did."""
         changes = _changes(message, row)
         if not changes:
@@ -462,7 +477,6 @@ _NO_POLICY = Policy()
 _MOST_KEYS = 500
 """Identifiers asked for in one statement."""
 
-_COLUMNS = "id, provider, message_key, recipient_key, sender, reference, parts, progress"
 _RECEIPT_COLUMNS = (
     "id, endpoint, provider, kind, message_key, linked_key, recipient_key, sender, state, "
     "reported_at, received_at, part, parts, price, verdict"

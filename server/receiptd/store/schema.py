@@ -78,7 +78,7 @@ class Price(TypeDecorator[Decimal]):
 
 def iso(at: datetime) -> str:
     """`at` (aware, UTC) as text of one width."""
-    return at.isoformat(timespec="microseconds").removesuffix("+00:00") + "Z"
+    return at.isoformat(timespec="microseconds")[:26] + "Z"
 
 
 metadata = MetaData()

@@ -39,7 +39,8 @@ class Gate:
         self._networks = tuple(endpoint.networks)
         self.asks_basic = bool(self._basic)
         self.asks_token = bool(self._tokens)
-        self._asks_request = bool(self._tokens or self._basic or self._networks)
+        self.asks_request = bool(self._tokens or self._basic or self._networks)
+        """Whether it asks for anything beside what is in a post."""
 
     def admit(self, peer: str | None, tokens: Sequence[str], authorization: str) -> Verdict | None:
         """None for a request that may pass, else why it may not.
@@ -48,8 +49,6 @@ class Gate:
         :param tokens: what came as the endpoint's token, in the query or in the path.
         :param authorization: the header's value, empty where it did not come.
         """
-        if not self._asks_request:
-            return None
         if self._networks and not _within(peer, self._networks):
             return _refused(f"the address {peer} is in none of the endpoint's networks")
         if self._tokens:

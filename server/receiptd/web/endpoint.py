@@ -90,6 +90,8 @@ def retry_after(seconds: int) -> bytes:
 
 def admission(intake: Intake, request: Request, post: Post, path_token: bytes) -> Verdict | None:
     """Why a request may not pass the endpoint's gate; None where it may."""
+    if not intake.gate.asks_request:
+        return None
     tokens = post.tokens
     if path_token:
         tokens.append(unquote_to_bytes(path_token).decode(errors="replace"))

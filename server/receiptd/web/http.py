@@ -19,6 +19,7 @@ from twisted.internet import task, tcp
 from twisted.internet.interfaces import IHalfCloseableProtocol, ISSLTransport
 from twisted.logger import Logger
 from twisted.web import http, server
+from twisted.web.http_headers import Headers
 from twisted.web.resource import IResource, Resource
 from zope.interface import implementer
 
@@ -82,6 +83,7 @@ class Channel(http.HTTPChannel):
     _active = 0.0
     _path: Any
     _networkProducer: Any
+    _peer: Any = None
     _host: Any = None
     _sends = False
     """Whether answers may go to the socket at once, instead of by way of the reactor's next
@@ -91,7 +93,7 @@ class Channel(http.HTTPChannel):
         self.site.channels.add(self)
         self._sends = type(self.transport) is tcp.Server
         super().connectionMade()
-        self.address = getattr(self.transport.getPeer(), "host", None)
+        self.address = getattr(self.getPeer(), "host", None)
         self.turned_away = self.site.let_in(self.address)
         if self.turned_away and self.site.crowd.turned_away > MOST_TURNED_AWAY:
             self.transport.abortConnection()
@@ -111,8 +113,16 @@ class Channel(http.HTTPChannel):
     def writeConnectionLost(self) -> None:
         """Our own doing, in `refuse`."""
 
+    # A connection's two addresses, asked for once and not for each request.
+
+    def getPeer(self) -> Any:
+        """The peer's."""
+        if self._peer is None:
+            self._peer = super().getPeer()
+        return self._peer
+
     def getHost(self) -> Any:
-        """The socket's own address, asked of the system once and not for each request."""
+        """The socket's own."""
         if self._host is None:
             self._host = super().getHost()
         return self._host
@@ -318,7 +328,7 @@ def _drop(*_: object) -> None:
 
 
 def _host(channel: Channel) -> str:
-    return getattr(channel.transport.getPeer(), "host", None) or "a local socket"
+    return channel.address or "a local socket"
 
 
 @lru_cache(1)
@@ -384,6 +394,19 @@ class Request(server.Request):
     _received = 0
     _found_asker: Asker | None = None
     _id = ""
+
+    def __init__(self, channel: Channel, queued: object = False) -> None:
+        """What a request has before it is read, but for what only Twisted's pages and their
+        sessions use."""
+        self.channel = channel
+        self.transport = channel.transport
+        self.client = channel.getPeer()
+        self.host = channel.getHost()
+        self.requestHeaders = Headers()
+        self.responseHeaders = Headers()
+        self.cookies = []
+        self.notifications = []
+        self.queued = queued
 
     def handleContentChunk(self, data: bytes) -> None:
         self._received += len(data)
@@ -491,7 +514,8 @@ class Request(server.Request):
         self.code = status
         self.channel.site.responses[(status,)] += 1
         self.channel.write(response[: -len(body)] if self.method == b"HEAD" and body else response)
-        self.finish()
+        self.finished = 1
+        self._cleanup()  # all that Twisted's `finish` has left to do
 
     def connectionLost(self, reason: Any) -> None:
         self.gone = True
@@ -529,7 +553,7 @@ class Site(server.Site):
     protocol: Any = Channel
     reactor: Any
     noisy = False
-    requestFactory = Request
+    requestFactory: Any = Request
     stopping = False
     """Whether each connection ends with what was asked on it: see web/farewell.py."""
 
