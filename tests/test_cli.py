@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import pwd
+import re
 import socket
 import stat
 import subprocess
@@ -334,6 +336,64 @@ def test_reading_makes_no_database(tmp_path, arguments):
     assert result.stdout == ""
     assert "receiptd.db: no such database" in result.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture
+def closed(tmp_path):
+    """Closes a folder to this process, which may be root's, to whom nothing is closed."""
+    run("receipts", "list")  # so that what it imports need not be open to others
+    nobody = pwd.getpwnam("nobody").pw_uid
+
+    def close(folder):
+        folder.chmod(0)
+        if os.geteuid() == 0:
+            os.seteuid(nobody)
+
+    yield close
+    if os.getuid() == 0:
+        os.seteuid(0)
+    for folder in tmp_path.rglob("closed"):
+        folder.chmod(0o700)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("receipts", "list"), r"closed/r\.db: hidden from user \w+\. .*\n"),
+        (("db", "upgrade"), r"closed/r\.db: hidden from user \w+\. .*\n"),
+        (("spool", "status"), r"closed/r\.db-spool: cannot be read by this user\. .*\n"),
+        (("spool", "drain"), r"closed/r\.db: hidden from user \w+\. .*\n"),
+    ],
+)
+def test_what_this_user_may_not_see_is_not_taken_to_be_absent(tmp_path, closed, arguments, says):
+    folder = tmp_path / "closed"
+    (folder / "r.db-spool").mkdir(parents=True)
+    closed(folder)
+    result = run(*arguments, "--database", f"sqlite:///{folder}/r.db")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert re.fullmatch(f".*/{says}", result.stderr), result.stderr
+
+
+def test_a_configuration_that_this_user_may_not_read_says_how_to_let_them(tmp_path, closed):
+    folder = tmp_path / "closed"
+    folder.mkdir()
+    file = folder / "receiptd.toml"
+    file.write_text("")
+    closed(folder)
+    result = run("receipts", "list", "--config", str(file))
+    assert result.exit_code == 1
+    assert f"{file}: cannot be read by user " in result.stderr
+    assert f"chgrp GROUP {file}" in result.stderr
+
+
+def test_a_spool_that_is_not_there_is_not_an_empty_one(tmp_path):
+    result = run("spool", "status")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert re.match(r"receiptd\.db-spool: no such folder; .* --config FILE\n$", result.stderr)
+    (tmp_path / "receiptd.db-spool").mkdir()
+    result = run("spool", "status")
+    assert result.exit_code == 0
+    assert "nothing is in the spool" in result.stdout
 
 
 def test_a_database_of_another_version_is_told_how_to_mend(store):

@@ -214,7 +214,7 @@ class Listeners:
             except (ValueError, TypeError, LookupError, OverflowError, OSError) as error:
                 raise ListenError(
                     f"{description!r} is no Twisted endpoint description that works here: "
-                    f"{error}. One that does is tcp:8080:interface=127.0.0.1"
+                    f"{str(error).rstrip('.')}. One that does is tcp:8080:interface=127.0.0.1"
                 ) from None
         for rest in self._inherited:
             self.add(Listener(rest.socket, rest.request, factory, own=False))

@@ -96,6 +96,12 @@ def test_a_folder_that_may_not_be_written_is_said_plainly(tmp_path, monkeypatch)
         check_file(f"sqlite:///{tmp_path / 'r.db'}", create=True)
 
 
+def test_a_file_that_cannot_be_made_is_said_plainly():
+    # Nobody makes files there, root included.
+    with pytest.raises(StoreError, match=r"^/proc/r\.db: cannot be made: No such file"):
+        upgrade(open_engine("sqlite:////proc/r.db"))
+
+
 def test_reading_does_not_make_a_file(tmp_path):
     with pytest.raises(StoreError, match=r"no such database.*receiptd db upgrade"):
         check_file(f"sqlite:///{tmp_path / 'r.db'}", create=False)

@@ -542,4 +542,5 @@ def test_the_survey_tells_of_each_file_and_changes_nothing(tmp_path):
     (tmp_path / state.name).write_bytes((tmp_path / state.name).read_bytes()[:-1])
     (state,) = survey(tmp_path)
     assert (state.held, state.records, state.damaged) == (False, 1, True)
-    assert survey(tmp_path / "missing") == []
+    with pytest.raises(FileNotFoundError):
+        survey(tmp_path / "missing")

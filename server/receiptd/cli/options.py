@@ -78,7 +78,8 @@ def config_option(command: Command) -> Command:
         "--config",
         "file",
         metavar="FILE",
-        type=click.Path(path_type=Path),
+        # Whether it can be read is for config.load to say, with what to do.
+        type=click.Path(path_type=Path, readable=False),
         help="The configuration. Default: what RECEIPTD_CONFIG names, else receiptd.toml here "
         "if there is one, else the built-in defaults.",
     )(command)

@@ -50,6 +50,17 @@ def status(as_json: bool, file: Path | None, database: str | None) -> None:
     folder = _folder(config)
     try:
         segments = survey(folder)
+    except FileNotFoundError:
+        # Not the same as an empty one: whoever looks in the wrong place must not be told so.
+        raise Failed(
+            f"{folder}: no such folder; a server makes it at its start. If it is another one, "
+            "name the server's configuration with --config FILE"
+        ) from None
+    except PermissionError:
+        raise Failed(
+            f"{folder}: cannot be read by this user. Be the one that the server serves as "
+            "(sudo -u USER receiptd spool status)"
+        ) from None
     except OSError as error:
         raise Failed(f"{error.filename or folder}: cannot be read: {error.strerror}") from None
     items = [

@@ -8,6 +8,7 @@ import os
 import re
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
@@ -89,7 +90,9 @@ def find(file: Path | None = None) -> Path | None:
     if file is None and (named := os.environ.get(_ENV_FILE)):
         file = Path(named)
     if file is None:
-        return DEFAULT_FILE if DEFAULT_FILE.is_file() else None
+        # In a folder that is closed to this user (sudo, in root's home) there is none for them.
+        with suppress(PermissionError):
+            return DEFAULT_FILE if DEFAULT_FILE.is_file() else None
     return file
 
 

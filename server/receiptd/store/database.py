@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import pwd
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -149,16 +150,47 @@ def check_file(url: str, *, create: bool) -> None:
     if file is None:
         return
     folder = file.parent
+    try:
+        for path in (folder, file):
+            with suppress(FileNotFoundError, NotADirectoryError):
+                path.stat()
+    except PermissionError:
+        raise StoreError(f"{file}: hidden from user {_user()}. {_let_in(folder)}") from None
     if not folder.is_dir():
         raise StoreError(f"{folder}: no such folder for the database {file.name}: make it first")
     if file.is_dir():
         raise StoreError(f"{file}: is a folder: store.url must name a file")
     if not file.exists() and not create:
         raise StoreError(
-            f"{file}: no such database. Start the server once, or run: receiptd db upgrade"
+            f"{file}: no such database. If it is another one, name it with --config FILE or "
+            "--database URL; else start the server once, or run: receiptd db upgrade"
         )
     if not os.access(file if file.exists() else folder, os.W_OK) or not os.access(folder, os.W_OK):
-        raise StoreError(f"{file}: not writable, or its folder {folder} is not")
+        raise StoreError(
+            f"{file}: not writable by user {_user()}, or its folder {folder} is not. "
+            + _let_in(folder)
+        )
+
+
+def _user() -> str:
+    """Who we are."""
+    try:
+        return pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:  # a number without a name, as in containers
+        return str(os.geteuid())
+
+
+def _let_in(folder: Path) -> str:
+    """What to do about a folder that is closed to us."""
+    user = _user()
+    owner = None
+    for path in (folder, *folder.absolute().parents):
+        with suppress(OSError, KeyError):
+            owner = path.owner()
+            break
+    if owner in (None, user):
+        return f"Let user {user} read and write both"
+    return f"Run this as its owner (sudo -u {owner} receiptd ...), or let user {user} write both"
 
 
 def revision(engine: Engine) -> str | None:
@@ -184,7 +216,10 @@ def upgrade(engine: Engine) -> str | None:
     """
     file = sqlite_file(str(engine.url))
     if file is not None and not file.exists():
-        file.touch(_FILE_MODE)
+        try:
+            file.touch(_FILE_MODE)
+        except OSError as error:
+            raise StoreError(f"{file}: cannot be made: {error.strerror}") from None
     before = revision(engine)
     if before == REVISION:
         return before
@@ -332,7 +367,7 @@ class ServerLock:
         try:
             file = self._path.open("a+")
         except OSError as error:
-            raise StoreError(f"{self._path}: {error.strerror}") from None
+            raise StoreError(f"{self._path}: cannot be written: {error.strerror}") from None
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:

@@ -611,9 +611,12 @@ class Spool:
 
 
 def survey(folder: Path) -> list[SegmentState]:
-    """What is in the spool at `folder`, which is only looked at, in the order of its names."""
+    """What is in the spool at `folder`, which is only looked at, in the order of its names.
+
+    :raises OSError: where it is not there, or cannot be read: `glob` alone would find it empty.
+    """
     found = []
-    for path in sorted(folder.glob("*.spool")):
+    for path in sorted(each for each in folder.iterdir() if each.suffix == ".spool"):
         try:
             descriptor = os.open(path, os.O_RDONLY)
         except FileNotFoundError:
