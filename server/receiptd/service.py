@@ -293,7 +293,10 @@ class Daemon(MultiService):
             self._metrics.expect(endpoint.name)
             intake = Intake(endpoint, endpoint.bind(), self._pipeline)
             intake.rate = rate(
-                endpoint.name, endpoint.requests_per_second, config.server.requests_per_second
+                endpoint.name,
+                endpoint.requests_per_second,
+                config.server.requests_per_second,
+                self._metrics.rejected,
             )
             handlers[endpoint.path.encode()] = (
                 SoapEndpoint(intake, soap, log, endpoint.path, config.server.public_url)

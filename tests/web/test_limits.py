@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import resource
 import socket
 import statistics
@@ -189,10 +190,28 @@ def test_an_endpoint_has_a_limit_of_its_own_or_none(limited):
     assert 429 not in statuses("/seeme")
 
 
+def test_posts_beyond_the_limit_are_counted_from_naught(serve):
+    config = '[[endpoint]]\nprovider = "{}"\npath = "/{}"\nrequests_per_second = 2\n'
+    server = serve(config.format("csoft", "soap") + config.format("seeme", "seeme"))
+
+    def counted(endpoint):
+        sample = f'receiptd_rejected_posts_total{{endpoint="{endpoint}",reason="limited"}} '
+        (value,) = re.findall(
+            f"^{re.escape(sample)}(.*)$", get(server.port, "/metrics").text, re.M
+        )
+        return float(value)
+
+    assert counted("soap") == counted("seeme") == 0
+    answers = [post(server.port, envelope("RATE")).status for _ in range(5)]
+    assert counted("soap") == answers.count(429) > 0
+    answers = [get(server.port, "/seeme").status for _ in range(5)]
+    assert counted("seeme") == answers.count(429) > 0
+
+
 def test_a_bucket_holds_one_second_and_fills_evenly(monkeypatch):
     now = 100.0
     monkeypatch.setattr("receiptd.web.limits.monotonic", lambda: now)
-    bucket = Rate("soap", 10)
+    bucket = Rate("soap", 10, {})
     assert [bucket.wait() for _ in range(11)] == [0] * 10 + [1]
     now += 0.25
     assert [bucket.wait() for _ in range(3)] == [0, 0, 1]
@@ -201,9 +220,9 @@ def test_a_bucket_holds_one_second_and_fills_evenly(monkeypatch):
 
 
 def test_no_limit_is_no_bucket():
-    assert rate("soap", None, 0) is None
-    assert rate("soap", 0, 5) is None
-    assert rate("soap", 5, 0) is not None
+    assert rate("soap", None, 0, {}) is None
+    assert rate("soap", 0, 5, {}) is None
+    assert rate("soap", 5, 0, {}) is not None
 
 
 # --- Connections

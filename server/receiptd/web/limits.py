@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import resource
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, MutableMapping
 from math import ceil
 from time import monotonic
 from typing import Protocol
@@ -34,6 +34,9 @@ SPARE_DESCRIPTORS = 300
 
 REPORT_EVERY = 10.0
 """Seconds between log lines on a limit that is being met all the time."""
+
+LIMITED = "limited"
+"""The reason under which posts beyond the rate are counted, in `receiptd_rejected_posts_total`."""
 
 _log = Logger(namespace="receiptd.web")
 
@@ -131,9 +134,16 @@ class Crowd:
 class Rate:
     """Requests per second on one endpoint: a token bucket that holds one second's worth."""
 
-    def __init__(self, endpoint: str, per_second: int) -> None:
+    def __init__(
+        self, endpoint: str, per_second: int, counts: MutableMapping[tuple[str | int, ...], int]
+    ) -> None:
+        """
+        :param counts: where rejected posts are counted, by endpoint and reason.
+        """
         self.text = f"more than {per_second} requests per second (requests_per_second)"
         self._endpoint = endpoint
+        self._counts = counts
+        counts[endpoint, LIMITED] = counts.get((endpoint, LIMITED), 0)  # seen from the start
         self._per_second = per_second
         self._tokens = float(per_second)
         self._filled = monotonic()
@@ -151,6 +161,7 @@ class Rate:
             self._tokens -= 1
             return 0
         self._refused += 1
+        self._counts[self._endpoint, LIMITED] += 1
         if now - self._reported >= REPORT_EVERY:
             self._reported = now
             _log.warn(
@@ -163,10 +174,18 @@ class Rate:
         return ceil((1 - self._tokens) / self._per_second)
 
 
-def rate(endpoint: str, own: int | None, general: int) -> Rate | None:
-    """The limit of an endpoint: its own, else the general one; None where that is 0."""
+def rate(
+    endpoint: str,
+    own: int | None,
+    general: int,
+    counts: MutableMapping[tuple[str | int, ...], int],
+) -> Rate | None:
+    """The limit of an endpoint: its own, else the general one; None where that is 0.
+
+    :param counts: where rejected posts are counted, by endpoint and reason.
+    """
     per_second = general if own is None else own
-    return Rate(endpoint, per_second) if per_second else None
+    return Rate(endpoint, per_second, counts) if per_second else None
 
 
 def raise_descriptors(connections: int) -> int:
