@@ -42,13 +42,21 @@ Pair: TypeAlias = tuple[str, str, str]
 class Fields:
     """The fields of one post."""
 
-    __slots__ = ("_exact", "_values")
+    __slots__ = ("_exact", "_secrets", "_values")
 
-    def __init__(self, pairs: Iterable[Pair], *, exact: bool = False) -> None:
+    def __init__(
+        self,
+        pairs: Iterable[Pair],
+        *,
+        exact: bool = False,
+        secrets: frozenset[str] = frozenset(),
+    ) -> None:
         """
         :param exact: whether names compare with case.
+        :param secrets: names (in lower case) of the fields that `rest` leaves out.
         """
         self._exact = exact
+        self._secrets = secrets
         # Further values are a dict's keys: in order, and found at once even where a hostile
         # post repeats one name ten thousand times.
         values: dict[str, tuple[str, str, dict[str, None]]] = {}
@@ -80,12 +88,17 @@ class Fields:
     def rest(self, known: Collection[str]) -> dict[str, object]:
         """What was sent beside the fields `known` (in lower case, unless names are exact), by
         the names as sent: a text each, a list of texts where different ones came. Of a known
-        field that came with several values, the values that do not count are here."""
+        field that came with several values, the values that do not count are here. No value of
+        a secret ever is: a second PIN may be as good as the first."""
         extra: dict[str, object] = {}
         for key, (name, first, others) in self._values.items():
+            if key in known and not others:
+                continue
+            if key.casefold() in self._secrets:
+                continue
             if key not in known:
                 extra[name] = [first, *others] if others else first
-            elif others:
+            else:
                 left = list(others)
                 extra[name] = left if len(left) > 1 else left[0]
         return extra
@@ -122,6 +135,7 @@ class Post:
         if token is not None:
             secrets |= {token}
         self._token = token
+        self._secrets = secrets
         self._pairs: list[Pair] = []
         self._fields: Fields | None = None
         if body:
@@ -149,7 +163,7 @@ class Post:
         pairs = self._pairs
         if self._token is not None:
             pairs = [pair for pair in pairs if pair[0] != self._token]
-        return Fields(pairs, exact=exact)
+        return Fields(pairs, exact=exact, secrets=self._secrets)
 
     @property
     def tokens(self) -> list[str]:
@@ -198,7 +212,23 @@ def _take_apart(raw: bytes, charset: str, secrets: frozenset[str], pairs: list[P
         if key in secrets and value:
             pieces[index] = name + b"=" + BLANK
             secret = True
+    if secrets and b";" in trimmed:
+        pieces = [_blank_behind_semicolon(piece, secrets, charset) for piece in pieces]
+        secret = True
     return raw.replace(trimmed, b"&".join(pieces), 1) if secret else raw
+
+
+def _blank_behind_semicolon(piece: bytes, secrets: frozenset[str], charset: str) -> bytes:
+    """A pair in which there may be others, separated by `;` or by `&amp;`: such a post is not
+    understood, but a secret in it is one all the same. Blanked to its end, since a `;` may be a
+    part of the secret."""
+    position = 0
+    for part in piece.split(b";"):
+        name, equals, value = part.partition(b"=")
+        if value and _name(name, charset)[0] in secrets:
+            return piece[:position] + name + equals + BLANK
+        position += len(part) + 1
+    return piece
 
 
 # RFC 2046, 5.1.1: a boundary has at most 70 characters.
