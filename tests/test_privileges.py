@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pwd
+import re
 import shutil
 import signal
 import socket
@@ -12,6 +13,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -110,26 +112,52 @@ def test_it_listens_as_root_and_serves_as_the_user(serve, folder, workers):
 
 
 @root
-def test_the_log_is_the_users(serve, folder):
-    config = NOBODY + f'[log]\nfile = "{folder}/receiptd.log"\n'
-    file = folder / "receiptd.toml"
-    file.write_text(config)
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_the_log_is_the_users_also_when_it_was_moved_away(folder, workers):
     log = folder / "receiptd.log"
+    file = folder / "receiptd.toml"
+    file.write_text(NOBODY + f'[log]\nfile = "{log}"\n')
     process = subprocess.Popen(
         [
             *(sys.executable, "-m", "receiptd", "serve", "--config", str(file)),
-            *("--listen", "tcp:0:interface=127.0.0.1"),
+            *("--listen", "tcp:0:interface=127.0.0.1", "--workers", workers),
         ],
         cwd=folder,
         env=environment(),
     )
+
+    def written(message: str) -> bool:
+        query = f"reference={message}&number=36301234567&code=6"
+        assert get(port, f"/seeme?{query}").status == 200
+        return f" {message} " in log.read_text()
+
     try:
-        wait_until(lambda: log.exists() and "listening on" in log.read_text(), "it serves")
-        assert log.stat().st_uid == pwd.getpwnam("nobody").pw_uid
-        # logrotate moves it away, and the user may make a new one.
-        log.rename(folder / "receiptd.log.1")
-        process.send_signal(signal.SIGUSR1)
-        wait_until(log.exists, "there is a new one")
+        wait_until(lambda: log.exists() and "seeme posts to" in log.read_text(), "it serves")
+        found = re.search(r"listening on \S+:(\d+)", log.read_text())
+        assert found
+        port = int(found[1])
+        # logrotate moves it away. With several processes each looks after it, and the one that
+        # stays root must not make it root's: the others could not write to it.
+        for number in (1, 2):
+            assert log.stat().st_uid == pwd.getpwnam("nobody").pw_uid
+            log.rename(folder / f"receiptd.log.{number}")
+            if number == 1:
+                process.send_signal(signal.SIGUSR1)
+            wait_until(log.exists, "there is a new one")
+
+            wait_until(partial(written, f"R{number}"), "receipts are in the new one")
+        # A link that the user has put there is followed with the user's own rights.
+        log.rename(folder / "receiptd.log.3")
+        theirs = folder.parent / "root's"
+        log.symlink_to(theirs)
+        wait_until(
+            lambda: (
+                "cannot be made anew, so lines go on into the old one: Permission denied"
+                in (folder / "receiptd.log.3").read_text()
+            ),
+            "it is told",
+        )
+        assert not theirs.exists()
     finally:
         process.terminate()
         assert process.wait(20) == 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from socket import socket
 from typing import Any, Protocol
 
@@ -140,9 +141,14 @@ def begin_log(config: Config, reactor: Any) -> Log:
 
     :raises LogError: where it cannot be opened.
     """
-    # As the user that it is written and opened anew as, once the privileges are dropped.
-    with privileges.acting_as(privileges.account(config.server.user, config.server.group)):
-        log = Log(config.log)
+    server = config.server
+
+    def opening() -> AbstractContextManager[None]:
+        # As the user that the workers are, also anew where a supervisor stays root: else they
+        # could not write to it, and root would follow whatever link that user has put there.
+        return privileges.acting_as(privileges.account(server.user, server.group))
+
+    log = Log(config.log, opening)
     observer: Any = log
     globalLogBeginner.beginLoggingTo([observer], redirectStandardIO=False)
     log.take_from_libraries()

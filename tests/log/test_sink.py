@@ -82,8 +82,14 @@ def test_where_the_file_cannot_be_made_anew_the_old_one_goes_on(tmp_path):
     folder.rename(tmp_path / "moved")
     sink.reopen()
     sink.write(b"one\n")
-    sink.close()
+    assert sink.trouble == "No such file or directory"
     assert (tmp_path / "moved" / "log").read_bytes() == b"one\n"
+    folder.mkdir()
+    sink.reopen()
+    assert sink.trouble == ""
+    sink.write(b"two\n")
+    sink.close()
+    assert (folder / "log").read_bytes() == b"two\n"
 
 
 def test_a_file_that_cannot_be_opened_is_named(tmp_path):

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import logging
 import traceback
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from time import time
 from typing import Any
@@ -34,11 +36,20 @@ class Log:
     lines: Lines
     """Makes the lines."""
 
-    def __init__(self, settings: Logging) -> None:
-        """:raises LogError: where the file cannot be opened."""
+    def __init__(
+        self,
+        settings: Logging,
+        opening: Callable[[], AbstractContextManager[None]] = nullcontext,
+    ) -> None:
+        """
+        :param opening: within it a file is opened, now and later.
+        :raises LogError: where the file cannot be opened.
+        """
+        self._opening = opening
         self._file = _path(settings)
-        self._sink = Sink(self._file)
+        self._sink = Sink(self._file, opening=opening)
         self._told = 0
+        self._trouble = ""
         self._counted = 0
         self._lost_before = 0
         self._settle(settings)
@@ -55,7 +66,7 @@ class Log:
         """
         file = _path(settings)
         if file != self._file:
-            sink = Sink(file)
+            sink = Sink(file, opening=self._opening)
             self._sink, before, self._file = sink, self._sink, file
             before.close()
             self._lost_before += before.lost
@@ -89,6 +100,13 @@ class Log:
             text = f"{lost - self._told} lines of the log are lost: it could not be written"
             self._told = lost
             self._write(Event(time(), "warn", "receiptd.log", text))
+        trouble, self._trouble = self._trouble, self._sink.trouble
+        if self._trouble and self._trouble != trouble:
+            text = (
+                f"log.file: {self._file} was moved away and cannot be made anew, so lines go on "
+                f"into the old one: {self._trouble}"
+            )
+            self._write(Event(time(), "error", "receiptd.log", text))
 
     def reopen(self) -> None:
         """Go on in a new file where the old one was moved away; for a signal's handler."""

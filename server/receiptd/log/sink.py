@@ -12,7 +12,8 @@ import os
 import select
 import socket
 import stat
-from contextlib import suppress
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 from threading import Lock
 from time import monotonic
@@ -39,14 +40,24 @@ class LogError(CannotStart):
 class Sink:
     """Takes lines, from any thread."""
 
-    def __init__(self, path: Path | None, descriptor: int = 2) -> None:
+    def __init__(
+        self,
+        path: Path | None,
+        descriptor: int = 2,
+        *,
+        opening: Callable[[], AbstractContextManager[None]] = nullcontext,
+    ) -> None:
         """
         :param path: the file; None: the log goes to `descriptor`.
+        :param opening: within it the file is opened, now and whenever it was moved away.
         :raises LogError: where the file cannot be opened.
         """
         self.lost = 0
         """How many lines could not be written."""
+        self.trouble = ""
+        """Why a file that was moved away cannot be made anew; empty where it can."""
         self._path = path
+        self._opening = opening
         self._lock = Lock()
         self._waiting = bytearray()
         self._looked = monotonic()
@@ -56,7 +67,8 @@ class Sink:
             if path is None:
                 self._descriptor = self._own(descriptor)
             else:
-                self._descriptor = _opened(path)
+                with opening():
+                    self._descriptor = _opened(path)
         except OSError as error:
             raise _unusable(path, error.strerror) from None
 
@@ -169,10 +181,17 @@ class Sink:
 
     def _open_again(self) -> None:
         assert self._path is not None
-        with suppress(OSError):
-            opened = _opened(self._path)
+        try:
+            with self._opening():
+                opened = _opened(self._path)
+        except OSError as error:
+            self.trouble = error.strerror or str(error)
+        except CannotStart as error:  # the user to open it as is gone
+            self.trouble = str(error)
+        else:
             os.close(self._descriptor)
             self._descriptor = opened
+            self.trouble = ""
 
 
 def check_file(path: Path) -> None:
