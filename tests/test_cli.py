@@ -104,6 +104,11 @@ def test_every_help_text_has_an_example_that_can_be_copied(path):
     assert f"receiptd {' '.join(path)}" in examples
 
 
+@pytest.mark.parametrize("path", sorted({path[:-1] for path in commands()}), ids=" ".join)
+def test_what_a_command_does_fits_beside_its_name(path):
+    assert "..." not in run(*path, "--help").output.partition("\nCommands:\n")[2]
+
+
 @pytest.mark.parametrize(
     "arguments",
     [

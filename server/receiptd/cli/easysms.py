@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 
-@click.command("easysms-url")
+@click.command("easysms-url", short_help="Print a dlr-url for EasySMS.")
 @click.argument("public_url", metavar="URL")
 def easysms_url(public_url: str) -> None:
     """Print a dlr-url for EasySMS with every escape that it documents.

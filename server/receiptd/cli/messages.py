@@ -126,7 +126,7 @@ def add_message(
         click.echo(f"receipts that had come before: {registry.adopted}")
 
 
-@message.command("show")
+@message.command("show", short_help="Show what became of a message.")
 @click.argument("provider", metavar="PROVIDER")
 @click.argument("message_id", metavar="MESSAGE_ID")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")

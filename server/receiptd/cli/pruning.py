@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from receiptd.store.retention import Pruning
 
 
-@click.command()
+@click.command(short_help="Delete what is old.")
 @click.option(
     "--older-than",
     "age",

@@ -140,7 +140,7 @@ def list_receipts(
         )
 
 
-@receipts.command("show")
+@receipts.command("show", short_help="Show receipts with all that is known of them.")
 @click.argument("name", metavar="ID")
 @texts("--provider", "Only receipts of this provider.")
 @json_option
@@ -179,7 +179,7 @@ def show_receipts(
         )
 
 
-@click.group()
+@click.group(short_help="Posts that were not taken as receipts.")
 def rejected() -> None:
     """Posts that were not taken as receipts, kept so that an integration can be debugged."""
 

@@ -18,7 +18,7 @@ FEW = 20
 """So many posts that were not answered "received" are listed one by one, more in groups."""
 
 
-@click.command()
+@click.command(short_help="Post receipts as a provider would.")
 @click.argument("provider", metavar="PROVIDER")
 @click.option("--url", required=True, help="Where to post: the endpoint's whole URL.")
 @click.option(

@@ -37,7 +37,7 @@ _WIDTHS = {
 """So wide a column is from the beginning; what is wider makes it wider from there on."""
 
 
-@click.command()
+@click.command(short_help="Print receipts as they come.")
 @receipt_filters
 @click.option(
     "-n",
