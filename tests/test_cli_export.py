@@ -19,6 +19,7 @@ from sqlalchemy import create_engine, make_url
 from commandline import peak_memory, run, start
 from daemon import environment, wait_until
 from receiptd.cli.exporting import COLUMNS
+from receiptd.message import Message
 from receiptd.receipt import Kind, State
 from receiptd.store.database import open_engine, upgrade
 from receiptd.store.spool import Spool
@@ -333,6 +334,12 @@ def test_prune_deletes_what_is_old_and_says_how_much(tmp_path):
     assert result.stdout.startswith("deleted what is from before ")
     assert result.stdout.endswith(": 2 receipts, 0 rejected posts, 0 messages\n")
     assert [row.message_id for row in store.receipts()] == ["new"]
+
+    days[0] = datetime.now(UTC) - timedelta(days=10)
+    store.register(Message("csoft", "lost", None))
+    assert run("prune", "--older-than", "7d").stdout.endswith(" 0 messages\n")
+    assert run("prune", "--older-than", "7d", "--unfinished").stdout.endswith(" 1 messages\n")
+    assert store.messages() == []
     store.writer.stop()
     engine.dispose()
 

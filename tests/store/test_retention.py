@@ -101,6 +101,22 @@ def test_a_finished_message_goes_with_its_last_receipt(store, calendar):
     assert store.messages()[2].state == "DELIVERED", "and goes on from where it was"
 
 
+def test_a_message_without_a_final_state_goes_where_that_is_asked_for(store, calendar):
+    store.register(*map(message, ("done", "lost", "on its way", "stuck")))
+    store.outcomes(
+        receipt("done"),
+        receipt("on its way", state=State.ENROUTE),
+        receipt("stuck", state=State.ENROUTE),
+    )
+    calendar.at = TODAY
+    store.register(message("new"))
+    store.outcomes(receipt("stuck", state=State.ENROUTE, code="9"))
+    told = prune(store, unfinished=True, dry_run=True)
+    assert told == prune(store, unfinished=True) == Pruned(receipts=3, messages=3)
+    # One of which there still is a receipt has not been given up.
+    assert left(store) == (["stuck"], ["stuck", "new"])
+
+
 def test_each_recipient_is_a_message_of_its_own(store):
     store.register(message("A", "1"), message("A", "2"))
     store.outcomes(receipt("A", recipient="1"))

@@ -25,12 +25,16 @@ if TYPE_CHECKING:
     help="Such as 180d. Default: the configuration's store.keep.",
 )
 @click.option("--dry-run", is_flag=True, help="Delete nothing, and say what would be deleted.")
+@click.option(
+    "--unfinished", is_flag=True, help="Delete messages that have no final state as well."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the counts as one JSON object.")
 @config_option
 @database_option
 def prune(
     age: timedelta | None,
     dry_run: bool,
+    unfinished: bool,
     as_json: bool,
     file: Path | None,
     database: str | None,
@@ -39,7 +43,8 @@ def prune(
 
     Receipts and rejected posts go by when they were received. A message goes when it was
     registered as long ago, has a final state and has no receipt left; one without a final
-    state stays. With store.keep in the configuration the server does this by itself, hourly.
+    state stays, unless --unfinished says that it will never have one. With store.keep in the
+    configuration the server does this by itself, hourly, but for --unfinished.
 
     It is done a few rows at a time, while servers run. Ctrl-C ends it; what is deleted by then
     stays deleted. SQLite's file does not shrink: new receipts take the space.
@@ -48,6 +53,7 @@ def prune(
     Examples:
       receiptd prune --older-than 180d --dry-run
       receiptd prune --older-than 180d
+      receiptd prune --older-than 30d --unfinished
     """
     config = load(file, database)
     if age is None:
@@ -64,7 +70,7 @@ def prune(
     before = datetime.now(UTC) - age
     interrupted = False
     with store(config, writes=True) as engine:
-        pruning = Pruning(engine, before, dry_run=dry_run)
+        pruning = Pruning(engine, before, dry_run=dry_run, unfinished=unfinished)
         try:
             _watch(pruning)
         except KeyboardInterrupt:

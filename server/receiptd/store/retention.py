@@ -6,7 +6,8 @@ What is deleted:
   they made;
 - rejected posts received before it (their own quota holds as well);
 - messages, one recipient at a time, that were registered before it, are final and have no
-  receipt left. A message without a final state stays, however old.
+  receipt left. A message without a final state stays, however old, unless whoever prunes says
+  otherwise: the one whose receipt was lost on the way.
 
 `matching` stays: receipts go on being checked when the last message is gone.
 """
@@ -82,17 +83,20 @@ class Pruning:
         before: datetime,
         *,
         dry_run: bool = False,
+        unfinished: bool = False,
         stop: Event | None = None,
     ) -> None:
         """
         :param engine: opened for writing.
         :param before: what came before this time (aware) goes.
         :param dry_run: whether it is only counted.
+        :param unfinished: whether messages go that have no final state, too.
         :param stop: ends the run when set: after the transaction that is under way.
         """
         self.pruned = Pruned()
         self.before = before
         self._dry_run = dry_run
+        self._unfinished = unfinished
         self._stop = stop or Event()
         self._url = engine.url.render_as_string(hide_password=False)
         self._turns = Turns(engine, share=SHARE, rest=self._stop.wait)
@@ -139,11 +143,12 @@ class Pruning:
             watch(table.name, at - first + 1, last - first + 1)
 
     def _spent(self) -> ColumnElement[bool]:
-        """Whether a message is final and has no receipt left; of a dry run, would have."""
+        """Whether a message is final, where that matters, and has no receipt left; of a dry run,
+        would have."""
         left = exists().where(receipts.c.message_ref == messages.c.id)
         if self._dry_run:
             left = left.where(receipts.c.received_at >= self.before)
-        return messages.c.final & ~left
+        return ~left if self._unfinished else messages.c.final & ~left
 
     def _delete(self, table: Table, goes: ColumnElement[bool], ids: Sequence[int]) -> None:
         """Delete the rows of these ids, those that may still go."""
