@@ -71,7 +71,12 @@ class Server:
             assert self.process.poll() is None, f"the server ended:\n{text}"
             return re.search(r"listening on (http://127\.0\.0\.1:(\d+))", text)
 
-        found = wait_until(listening, "the server listens")
+        try:
+            found = wait_until(listening, "the server listens")
+        except BaseException:
+            # No fixture knows of it yet, and one that listens late would run for ever.
+            self.kill()
+            raise
         self.url, self.port = found[1], int(found[2])
 
     def spawn(self, arguments: list[str], log: IO[bytes]) -> subprocess.Popen[bytes]:
