@@ -106,8 +106,8 @@ class Metrics:
         )
         self.rejected = Counts(
             "receiptd_rejected_posts_total",
-            "Posts that were not taken as receipts: invalid, unauthorized, unreadable, or busy, "
-            "which alone are not kept.",
+            "Posts that were not taken as receipts: invalid, unauthorized and unreadable ones are "
+            "kept, busy (503) and limited (429) ones are not.",
             *("endpoint", "reason"),
         )
         self.faults = Counts(

@@ -119,6 +119,9 @@ def test_each_path_has_its_own_body_limit(serve, path):
         assert answer.status == 413
         assert f"larger than {limit} bytes" in answer.text
         assert ("server.max_body" in answer.text) == (path == "/soap")
+        if path == MESSAGES:
+            assert answer.headers["content-type"] == "application/problem+json"
+            assert json.loads(answer.body)["status"] == 413
 
 
 @pytest.mark.parametrize(

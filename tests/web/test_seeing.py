@@ -377,8 +377,15 @@ def test_each_receipt_has_a_json_line_with_stable_keys(serve):
     assert set(line) == {"time", "level", "request_id", "logger", "text"}
     assert line["logger"] == "receiptd.web"
     assert line["text"].startswith("403 to 127.0.0.1: ")
-    get(server.port, "/nowhere", ["X-Request-Id: r4"])
-    assert line_of(server, "r4")["level"] == "warn"
+    for path, method, text in (
+        ("/nowhere", "GET", "404: GET /nowhere from 127.0.0.1: no endpoint has this path"),
+        ("/soap/token", "POST", "404: POST /soap/... from 127.0.0.1: no endpoint has this path"),
+        ("/cdyne/token", "POST", "404: POST /cdyne/... from 127.0.0.1: no endpoint has this path"),
+        ("/soap", "PUT", "405: PUT /soap from 127.0.0.1: only GET, HEAD, POST here"),
+    ):
+        name = get(server.port, path, method=method).headers["x-request-id"]
+        line = line_of(server, name)
+        assert (line["level"], line["text"]) == ("warn", text)
     name = send(server.port, b"nonsense\r\n\r\n").headers["x-request-id"]
     assert line_of(server, name)["text"].startswith("400 to 127.0.0.1: ")
     assert server.stop() == 0

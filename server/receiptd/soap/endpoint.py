@@ -15,7 +15,7 @@ from receiptd.soap.service import SoapPost
 from receiptd.soap.transport import Response, SoapTransport
 from receiptd.web.auth import TOKEN_FIELD
 from receiptd.web.endpoint import ProviderEndpoint, admission, failed, refuse_method, retry_after
-from receiptd.web.http import Request, local_address
+from receiptd.web.http import Request, local_address, refuse_path
 from receiptd.web.intake import RETRY_AFTER, Intake, Origin, Taken
 from receiptd.web.receiptlog import ReceiptLog
 
@@ -47,7 +47,7 @@ class SoapEndpoint:
         """Take the post, give the contract, or say what this URL is."""
         if request.method == b"POST":
             if rest and not self._intake.gate.asks_token:
-                request.answer(404, b"nothing is served at this path\n")
+                refuse_path(request)
             else:
                 self._post(request, rest)
         elif request.method in (b"GET", b"HEAD"):
@@ -124,7 +124,7 @@ class SoapEndpoint:
         elif rest == contract.WSDL.encode() or (not rest and request.query.lower() == b"wsdl"):
             request.answer(200, contract.wsdl(self._location(request)), XML)
         elif rest:
-            request.answer(404, b"nothing is served at this path\n")
+            refuse_path(request)
         else:
             request.answer(200, self._page(self._location(request)), _HTML)
 

@@ -10,7 +10,7 @@ from twisted.python.failure import Failure
 from receiptd.providers import Post, Reply
 from receiptd.receipt import Outcome, Verdict
 from receiptd.web.auth import TOKEN_FIELD
-from receiptd.web.http import PLAIN, Request, beginning
+from receiptd.web.http import PLAIN, Request, beginning, refuse_path, tell
 from receiptd.web.intake import MISTAKE, RETRY_AFTER, Intake, Origin, Taken
 from receiptd.web.receiptlog import ReceiptLog
 
@@ -32,7 +32,7 @@ class ProviderEndpoint:
     def handle(self, request: Request, rest: bytes) -> None:
         """Take the post, or say why not."""
         if rest and not self.intake.gate.asks_token:
-            request.answer(404, b"nothing is served at this path\n")
+            refuse_path(request)
         elif request.method not in self._methods:
             refuse_method(request, self._methods)
         else:
@@ -99,8 +99,9 @@ def admission(intake: Intake, request: Request, post: Post, path_token: bytes) -
 
 
 def refuse_method(request: Request, allowed: tuple[bytes, ...]) -> None:
-    """405, with what is allowed."""
+    """405, with what is allowed; a provider that posts in another way is found in the log."""
     methods = b", ".join(allowed)
+    tell(request, 405, f"only {methods.decode()} here")
     request.answer(405, b"only " + methods + b" here\n", PLAIN, (b"Allow: " + methods + b"\r\n",))
 
 

@@ -28,7 +28,7 @@ from receiptd.store.schema import iso
 from receiptd.store.writer import Writer
 from receiptd.web.api.reader import Reader
 from receiptd.web.endpoint import refuse_method
-from receiptd.web.http import PLAIN, Request
+from receiptd.web.http import PLAIN, Request, refuse_path
 from receiptd.web.intake import RETRY_AFTER
 from receiptd.web.problem import answer_failure
 
@@ -233,7 +233,7 @@ class Readyz:
 def may_ask(request: Request, rest: bytes) -> bool:
     """Whether `request` asks for the very page, in a way that it may; else it is answered so."""
     if rest:
-        request.answer(404, b"nothing is served at this path\n")
+        refuse_path(request)
     elif request.method not in (b"GET", b"HEAD"):
         refuse_method(request, (b"GET", b"HEAD"))
     else:

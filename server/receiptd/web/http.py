@@ -6,14 +6,14 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from functools import cache, lru_cache
 from http import HTTPStatus
 from io import BytesIO
 from itertools import count
 from secrets import token_hex
 from time import time
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 from twisted.internet import task, tcp
 from twisted.internet.interfaces import IHalfCloseableProtocol, ISSLTransport
@@ -32,6 +32,9 @@ from receiptd.web.whole import whole
 _log = Logger(namespace="receiptd.web")
 
 PLAIN = b"text/plain; charset=utf-8"
+
+Refusal: TypeAlias = Callable[[int, str], tuple[bytes, bytes]]
+"""Makes a body and its content type of a status and a text."""
 
 LINGER = 2.0
 """Seconds that a refused sender has to read the answer before its connection is cut."""
@@ -58,7 +61,8 @@ _numbers = count(1)
 
 class Handler(Protocol):
     """Whatever answers the requests for one path. Where it takes bodies larger than the site's
-    limit, it has a `max_body`, in bytes."""
+    limit, it has a `max_body`, in bytes; where its errors are no plain text, a `refusal`, which
+    makes a body and its content type of a status and a text."""
 
     def handle(self, request: Request, rest: bytes) -> None:
         """Answer `request`, now or later.
@@ -266,9 +270,14 @@ class Channel(http.HTTPChannel):
         """Answer that the body is too large, whether it was announced or just came."""
         limit = self.body_limit()
         key = " (server.max_body)" if limit == self.site.max_body else ""
-        self.refuse(413, f"the body is larger than {limit} bytes{key}")
+        text = f"the body is larger than {limit} bytes{key}"
+        handler, _ = self.site.handler(self._path.partition(b"?")[0])
+        refusal = getattr(handler, "refusal", _plain)
+        self.refuse(413, text, refusal=refusal)
 
-    def refuse(self, status: int, text: str, header: bytes = b"") -> None:
+    def refuse(
+        self, status: int, text: str, header: bytes = b"", refusal: Refusal | None = None
+    ) -> None:
         """Answer before the request is read, then close.
 
         A connection that is closed while the peer still sends is reset, and the reset takes the
@@ -291,7 +300,8 @@ class Channel(http.HTTPChannel):
             header,
             b"Connection: close\r\n",
         )
-        self.transport.write(answer(b"HTTP/1.1", status, text.encode() + b"\n", PLAIN, headers))
+        body, content_type = (refusal or _plain)(status, text)
+        self.transport.write(answer(b"HTTP/1.1", status, body, content_type, headers))
         self.leave()
         self._abortingCall = self.callLater(LINGER, self.forceAbortClient)
 
@@ -326,6 +336,10 @@ class Channel(http.HTTPChannel):
             self.leave()
         else:
             super().loseConnection()
+
+
+def _plain(_status: int, text: str) -> tuple[bytes, bytes]:
+    return text.encode() + b"\n", PLAIN
 
 
 def _drop(*_: object) -> None:
@@ -533,17 +547,27 @@ class NotFound(Resource):
     isLeaf = True
 
     def render(self, request: Request) -> int:
-        _log.warn(
-            "404: {method} {path} from {peer}: no endpoint has this path",
-            method=request.method.decode("iso8859-1"),
-            path=beginning(request.path),
-            peer=request.peer,
-            request_id=request.request_id,
-        )
-        request.answer(
-            404, b"nothing is served at this path; receiptd check-config lists the paths\n"
-        )
+        refuse_path(request)
         return server.NOT_DONE_YET
+
+
+def refuse_path(request: Request) -> None:
+    """404; a provider whose URL is a little different is found in the log."""
+    tell(request, 404, "no endpoint has this path")
+    request.answer(404, b"nothing is served at this path; receiptd check-config lists the paths\n")
+
+
+def tell(request: Request, status: int, why: str) -> None:
+    """Say in the log why a request came to nothing before any endpoint looked at it."""
+    _log.warn(
+        "{status}: {method} {path} from {peer}: {why}",
+        status=status,
+        method=request.method.decode("iso8859-1"),
+        path=beginning(request.path),
+        peer=request.peer,
+        why=why,
+        request_id=request.request_id,
+    )
 
 
 def beginning(path: bytes) -> str:

@@ -59,12 +59,15 @@ class Problem(Exception):
             found["errors"] = list(self.errors)
         return found
 
-    def answer(self, request: Request) -> None:
-        """Answer `request` with the document."""
+    def encoded(self) -> bytes:
+        """The document's bytes."""
         body = json.dumps(self.document(), ensure_ascii=False) + "\n"
         # A half of a surrogate pair, which a request may well carry, stays an escape.
-        encoded = body.encode("utf-8", "backslashreplace")
-        request.answer(self.status, encoded, PROBLEM, (PRIVATE, *self.headers))
+        return body.encode("utf-8", "backslashreplace")
+
+    def answer(self, request: Request) -> None:
+        """Answer `request` with the document."""
+        request.answer(self.status, self.encoded(), PROBLEM, (PRIVATE, *self.headers))
 
 
 def answer_failure(failure: Failure, request: Request) -> None:

@@ -32,7 +32,7 @@ from receiptd.web.api.stream import EVENT_STREAM, Streams
 from receiptd.web.api.values import cursor
 from receiptd.web.apiauth import Guard
 from receiptd.web.http import Request, local_address
-from receiptd.web.problem import PRIVATE, Problem, answer_failure
+from receiptd.web.problem import PRIVATE, PROBLEM, Problem, answer_failure
 
 JSON = b"application/json"
 
@@ -75,6 +75,11 @@ class Api:
         """
         self._regions = frozenset({None, *regions})
         self._document = b""
+
+    @staticmethod
+    def refusal(status: int, text: str) -> tuple[bytes, bytes]:
+        """What a request is answered with before it is read: body and content type."""
+        return Problem(status, text).encoded(), PROBLEM
 
     def start(self) -> None:
         """Begin to answer."""

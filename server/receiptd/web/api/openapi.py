@@ -84,7 +84,7 @@ def _operation(operation: Operation, schemas: dict[str, Any], asks_token: bool) 
             **{
                 str(status): {
                     "description": _ERRORS[status],
-                    "content": _PLAIN if status == 413 else _PROBLEM,
+                    "content": _PROBLEM,
                 }
                 for status in sorted({*_ALWAYS, *operation.statuses})
             },
@@ -111,7 +111,6 @@ def _operation(operation: Operation, schemas: dict[str, Any], asks_token: bool) 
 
 _PROBLEM = {"application/problem+json": {"schema": {"$ref": _REFERENCE.format(model="Problem")}}}
 # Refused by the server before the API sees it.
-_PLAIN = {"text/plain": {"schema": {"type": "string"}}}
 
 
 def _content(operation: Operation) -> dict[str, Any]:
