@@ -203,6 +203,7 @@ class Daemon(MultiService):
         if self._shared is not None and (earlier := self._shared.earlier()):
             self._metrics.go_on_from(earlier)
         self._site.handlers = self._handlers(self._config)
+        self._site.tokens = tokens(self._config)
         self._metrics.gauges = self._gauges()
         self._every_second.start(1.0)
         gc.freeze()  # what was made until now stays
@@ -244,6 +245,7 @@ class Daemon(MultiService):
         possible = raise_descriptors(config.server.connections)
         self._site.configure(config.server.model_copy(update={"connections": possible}))
         self._site.handlers = handlers
+        self._site.tokens = tokens(config)
         self._config = config
 
     def _keep(self, config: Config) -> None:
@@ -445,6 +447,13 @@ def quota(config: Config) -> Quota:
     """How many rejected posts are kept."""
     store = config.store
     return Quota(store.rejected_count, store.unreadable_count, store.rejected_days)
+
+
+def tokens(config: Config) -> list[bytes]:
+    """What opens endpoints and the API."""
+    secrets = [token for endpoint in config.endpoint for token in endpoint.token]
+    secrets += [each.token for each in config.api.token]
+    return [secret.get_secret_value().encode() for secret in secrets]
 
 
 def address(bound: Any, secure: bool = False) -> str:

@@ -452,6 +452,10 @@ pin = ["old pin", "new pin"]
         "<PIN>BLUE.<!-- -->music</PIN>",
         "<x:PIN xmlns:x='urn:x'>BLUE.music</x:PIN>",
         "<PIN>\n  BLUE.music\n</PIN>",
+        "<!-- <PIN>a</PIN> --><PIN><![CDATA[BLUE.music]]></PIN>",
+        "<PIN>BLUE.music</PIN><pin>BLUE.music</pin>",
+        "<PIN>BLUE.music</PIN><x><y>a<Pin>BLUE.music</Pin>b</y></x>",
+        "<PIN>BLUE.music</PIN><x PIN='BLUE&#46;music'/>",
     ],
 )
 def test_no_way_of_writing_a_pin_brings_it_into_the_database(shared_server, pin):
@@ -459,9 +463,10 @@ def test_no_way_of_writing_a_pin_brings_it_into_the_database(shared_server, pin)
     body = envelope(message_id).replace(b"<PIN>BLUE.music</PIN>", pin.encode())
     assert response_of(post(shared_server.port, body))[1]["Report"] == "0"
 
-    raw = stored(shared_server, message_id)["raw"]
+    receipt = stored(shared_server, message_id)
+    raw = receipt["raw"]
     assert "***" in raw
-    assert "music" not in raw
+    assert "music" not in str(receipt)
     assert message_id in raw
 
 

@@ -404,7 +404,8 @@ def test_no_line_has_a_secret_in_it(serve):
         for query in ("?token=seeme-token&", "?token=another-token&", "/seeme-token?"):
             get(port, f"/seeme{query}reference=A-1&number=36301234567&code=6")
             get(port, f"/seeme{query}reference=A-1&code=6&price=nonsense")
-        get(port, "/nowhere/seeme-token?token=seeme-token")
+        for path in ("/nowhere/seeme-token", "/seeme-token", "/%73eeme-token/", "/seeme-token."):
+            get(port, f"{path}?token=seeme-token")
         for credentials in ("ZGxyOmJhc2ljLXBhc3N3b3Jk", "ZGxyOldST05HLnBpbg=="):
             header = f"Authorization: Basic {credentials}"
             post(port, b"MessageID=x", "/cdyne", FORM, headers=[header])

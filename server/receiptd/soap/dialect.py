@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import lru_cache
 from typing import Any, NamedTuple
 from xml.sax.saxutils import escape, quoteattr
@@ -20,6 +21,8 @@ from xml.sax.saxutils import escape, quoteattr
 from lxml import etree
 from spyne import Fault
 from spyne.protocol.soap import Soap11
+
+from receiptd.providers.post import BLANK
 
 SOAP_ENV = "http://schemas.xmlsoap.org/soap/envelope/"
 OPERATION = "SubmitDeliveryReceipt"
@@ -55,8 +58,8 @@ _PARSER = etree.XMLParser(**_PARSER_OPTIONS)
 _DECLARED = re.compile(rb"""\s*<\?xml[^>]*\sencoding\s*=""")
 _CHARSET = re.compile(r"""charset\s*=\s*"?([A-Za-z0-9._:-]+)""", re.IGNORECASE)
 
-_PLAIN_PIN = re.compile(rb"(<(?:[\w.-]+:)?PIN(?:\s[^>]*)?>)[^<&]+(</(?:[\w.-]+:)?PIN\s*>)")
-_LOOSE_PIN = re.compile(rb"(PIN\b[^>]*>).*?(?=</|\Z)", re.DOTALL | re.IGNORECASE)
+_PLAIN_PIN = re.compile(rb"(<(?:[\w.-]+:)?PIN(?:\s[^>]*)?>)[^<&]+(</(?:[\w.-]+:)?PIN\s*>)", re.I)
+_LOOSE_PIN = re.compile(rb"(PIN\b[^>]*>).*?(?=</|\Z)", re.I | re.S)
 
 _OPEN = (
     '<?xml version="1.0" encoding="UTF-8"?>\n'
@@ -254,7 +257,7 @@ def read_call(operation: Any) -> Call:
                 text = None
             found[name] = (text.strip() or None) if text else None
         else:
-            text = "".join(child.itertext()).strip()
+            text = _open_text(child).strip()
             extra[name] = [*known, text] if (known := _several(extra.get(name))) else text
     return Call(namespace, [found.get(field) for field in FIELDS], extra)
 
@@ -269,31 +272,64 @@ def _several(known: object) -> list[object]:
 
 
 def blanked(body: bytes, root: Any = None) -> bytes:
-    """`body` with the text of each PIN element blanked, else byte for byte as it came.
+    """`body` with the text of each PIN blanked, else byte for byte as it came.
 
     :param root: its document element; None where it could not be parsed, and then whatever
         looks like a PIN is blanked. A parsed body whose PIN is written in an unusual way (a CDATA
-        section, character references, UTF-16) is written anew, in UTF-8.
+        section, character references, an attribute, UTF-16) is written anew, in UTF-8.
     """
     start = body.find(b"<PIN>") + 5
-    if start > 4 and body.count(b"PIN") == 2:
+    if start > 4 and body.upper().count(b"PIN") == 2:
         end = body.find(b"</PIN>", start)
         text = body[start:end]
         if end > start and b"<" not in text and b"&" not in text:
-            return body[:start] + b"***" + body[end:]
+            return body[:start] + BLANK + body[end:]
     if root is None:
         if b"\0" in body:
             body = body.replace(b"\0", b"")
         return _LOOSE_PIN.sub(rb"\1***", body)
-    text, count = _PLAIN_PIN.subn(rb"\1***\2", body)
-    pins = [pin for pin in root.iter("{*}PIN") if len(pin) or pin.text]
-    if count >= len(pins):
-        return text
-    for pin in pins:
-        tail = pin.tail
-        pin.clear()
-        pin.text, pin.tail = "***", tail
+    text = _PLAIN_PIN.sub(rb"\1***\2", body)
+    with suppress(Fault):
+        if not _pins(parse(text)):
+            return text
+    for element, attribute in _pins(root):
+        if attribute is not None:
+            element.set(attribute, _BLANK)
+        else:
+            tail = element.tail
+            element.clear()
+            element.text, element.tail = _BLANK, tail
     return bytes(etree.tostring(root, encoding="utf-8"))
+
+
+_BLANK = BLANK.decode()
+
+
+def _is_pin(name: str) -> bool:
+    """Whether an element or attribute of this name holds a PIN, whoever may read it as one."""
+    return name[name.rfind("}") + 1 :].casefold() == "pin"
+
+
+def _pins(root: Any) -> list[tuple[Any, str | None]]:
+    """The elements that hold a PIN, and the attributes, each with its element."""
+    found: list[tuple[Any, str | None]] = []
+    for element in root.iter(etree.Element):
+        if _is_pin(element.tag) and (len(element) or (element.text or _BLANK) != _BLANK):
+            found.append((element, None))
+        found += [
+            (element, name)
+            for name, value in element.attrib.items()
+            if _is_pin(name) and value != _BLANK
+        ]
+    return found
+
+
+def _open_text(element: Any) -> str:
+    """The text in an element, PINs blanked."""
+    if _is_pin(element.tag):
+        return _BLANK
+    inside = [f"{_open_text(child)}{child.tail or ''}" for child in element]
+    return (element.text or "") + "".join(inside)
 
 
 def response_text(namespace: str, message_id: str, report: int, text: str) -> str:

@@ -10,7 +10,7 @@ from twisted.python.failure import Failure
 from receiptd.providers import Post, Reply
 from receiptd.receipt import Outcome, Verdict
 from receiptd.web.auth import TOKEN_FIELD
-from receiptd.web.http import PLAIN, Request, beginning, refuse_path, tell
+from receiptd.web.http import PLAIN, Request, refuse_path, tell
 from receiptd.web.intake import MISTAKE, RETRY_AFTER, Intake, Origin, Taken
 from receiptd.web.receiptlog import ReceiptLog
 
@@ -110,7 +110,7 @@ def failed(failure: Failure, request: Request) -> None:
     _log.failure(
         "answering {path}",
         failure=failure,
-        path=beginning(request.path),
+        path=request.shown_path,
         request_id=request.request_id,
     )
     request.answer(503, MISTAKE.text.encode() + b"\n", headers=(RETRY_AFTER,))

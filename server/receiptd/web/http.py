@@ -14,6 +14,7 @@ from itertools import count
 from secrets import token_hex
 from time import time
 from typing import Any, Protocol, TypeAlias
+from urllib.parse import unquote_to_bytes
 
 from twisted.internet import task, tcp
 from twisted.internet.interfaces import IHalfCloseableProtocol, ISSLTransport
@@ -459,7 +460,7 @@ class Request(server.Request):
             _log.failure(
                 "answering {method} {path}",
                 method=self.method,
-                path=beginning(self.path),
+                path=self.shown_path,
                 request_id=self.request_id,
             )
             self.answer(500, b"something went wrong here; the log says what\n")
@@ -499,6 +500,14 @@ class Request(server.Request):
         """`http` or `https`: how the client speaks, to us or to a trusted proxy."""
         said = self._asker().scheme if self.site.proxies else None
         return said or ("https" if self.isSecure() else "http")
+
+    @property
+    def shown_path(self) -> str:
+        """As much of the path as a log may have: a token may be further on, or all of it."""
+        first, slash, _ = self.path[1:].partition(b"/")
+        if any(token in unquote_to_bytes(first) for token in self.site.tokens):
+            first = b"***"
+        return "/" + first.decode("iso8859-1") + ("/..." if slash else "")
 
     def _asker(self) -> Asker:
         found = self._found_asker
@@ -563,17 +572,11 @@ def tell(request: Request, status: int, why: str) -> None:
         "{status}: {method} {path} from {peer}: {why}",
         status=status,
         method=request.method.decode("iso8859-1"),
-        path=beginning(request.path),
+        path=request.shown_path,
         peer=request.peer,
         why=why,
         request_id=request.request_id,
     )
-
-
-def beginning(path: bytes) -> str:
-    """As much of a path as a log may have: further on there may be a token."""
-    first, slash, _ = path[1:].partition(b"/")
-    return "/" + first.decode("iso8859-1") + ("/..." if slash else "")
 
 
 class Site(server.Site):
@@ -583,6 +586,8 @@ class Site(server.Site):
     reactor: Any
     noisy = False
     requestFactory: Any = Request
+    tokens: Sequence[bytes] = ()
+    """What opens an endpoint or the API: in no line of the log, wherever it came."""
     stopping = False
     """Whether each connection ends with what was asked on it: see web/farewell.py."""
 

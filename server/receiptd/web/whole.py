@@ -72,4 +72,7 @@ _LONGEST_LENGTH = 15
 @lru_cache(1024)
 def _canonical(name: bytes) -> bytes:
     """A header's name as Twisted keeps it."""
-    return b"-".join(word.capitalize() for word in name.split(b"-"))
+    headers = Headers()
+    headers.addRawHeader(name, b"")
+    ((canonical, _),) = headers.getAllRawHeaders()
+    return canonical
