@@ -21,7 +21,15 @@ from receiptd.listening import ListenError, Listeners
 from receiptd.log import Log
 from receiptd.metrics import Gauge, Metrics, Shared
 from receiptd.pipeline import Pipeline
-from receiptd.store.database import ServerLock, check_file, open_engine, require, upgrade
+from receiptd.store.awaited import Awaited
+from receiptd.store.database import (
+    ServerLock,
+    StoreAway,
+    check_file,
+    open_engine,
+    require,
+    upgrade,
+)
 from receiptd.store.matching import Policy
 from receiptd.store.spool import Spool, default_folder
 from receiptd.store.writer import Quota, Result, Writer
@@ -40,6 +48,8 @@ from receiptd.web.metrics import MetricsPage
 from receiptd.web.receiptlog import ReceiptLog
 
 if TYPE_CHECKING:
+    from sqlalchemy import Engine
+
     from receiptd.web.tls import Certificates
 
 _log = Logger(namespace="receiptd")
@@ -64,7 +74,8 @@ class Daemon(MultiService):
 
     What only root may do comes first, in `privilegedStartService`: the sockets are bound, then
     it becomes the user it is to serve as. Starting raises `ListenError`, `PrivilegeError` or
-    `StoreError` where that cannot be; `listening` fires with the addresses once it accepts.
+    `StoreError` where that cannot be; a database that merely does not answer is awaited.
+    `listening` fires with the addresses once it accepts.
     """
 
     def __init__(
@@ -189,12 +200,10 @@ class Daemon(MultiService):
         store = self._config.store
         check_file(store.url, create=store.migrate)
         self._lock.take()
-        if store.migrate:
-            before = upgrade(self._engine)
-            if before is None:
-                _log.info("made a new database: {url}", url=self._engine.url.render_as_string())
-        else:
-            require(self._engine)
+        try:
+            self._prepare(self._engine)
+        except StoreAway as error:
+            self._await(error)
         super().startService()
         self._writer.start()
         self._api.start()
@@ -209,6 +218,22 @@ class Daemon(MultiService):
         gc.freeze()  # what was made until now stays
         gc.set_threshold(FRESH_OBJECTS)
         self._bound.addCallback(self._accept).chainDeferred(self.listening)
+
+    def _prepare(self, engine: Engine) -> None:
+        """Bring the database to the revision that is needed, or see that it is there."""
+        if not self._config.store.migrate:
+            require(engine)
+        elif upgrade(engine) is None:
+            _log.info("made a new database: {url}", url=engine.url.render_as_string())
+
+    def _await(self, error: StoreAway) -> None:
+        """Serve all the same: what comes goes to the spool until the database answers and is
+        prepared."""
+        self._engine.dispose()
+        awaited = Awaited(self._config.store.url, self._prepare, error)
+        awaited.writes(self._engine)
+        for reader in (self._reader, *self._api.readers):
+            awaited.reads(reader.engine)
 
     def _accept(self, _: None) -> list[str]:
         self._listeners.start(self._reactor)

@@ -50,8 +50,17 @@ _TURN = 7251930846
 """The key of PostgreSQL's advisory lock for writing; any number nobody else uses."""
 
 
+AWAITED = "awaited"
+"""The execution option that an engine has whose database did not answer at the start: an
+`awaited.Awaited`."""
+
+
 class StoreError(CannotStart):
     """A store that cannot be opened; the text says why and what to do."""
+
+
+class StoreAway(StoreError):
+    """A database that does not answer now and may later, without anybody mending `store.url`."""
 
 
 def open_engine(url: str, *, writes: bool = True) -> Engine:
@@ -196,7 +205,8 @@ def _let_in(folder: Path) -> str:
 def revision(engine: Engine) -> str | None:
     """The migration that the database stands at; None for an empty one.
 
-    :raises StoreError: where the database does not answer.
+    :raises StoreAway: where the database does not answer now.
+    :raises StoreError: where it will not, such as for a wrong password.
     """
     try:
         # Looked at as a reader: a server can start while another process is writing.
@@ -206,13 +216,14 @@ def revision(engine: Engine) -> str | None:
             found = connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
             return str(found) if found is not None else None
     except SQLAlchemyError as error:
-        raise StoreError(unreachable(engine, error)) from error
+        raise _trouble(engine, error) from error
 
 
 def upgrade(engine: Engine) -> str | None:
     """Bring the database to `REVISION`; returns what it stood at.
 
-    :raises StoreError: where it is newer than this receiptd, or does not answer.
+    :raises StoreAway: where it does not answer now.
+    :raises StoreError: where it will not, is newer than this receiptd, or cannot be changed.
     """
     file = sqlite_file(str(engine.url))
     if file is not None and not file.exists():
@@ -240,14 +251,21 @@ def upgrade(engine: Engine) -> str | None:
             # Of two servers that start together the second waits above and finds it done here.
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
-    except OperationalError as error:
-        raise StoreError(unreachable(engine, error)) from error
+    except SQLAlchemyError as error:
+        if isinstance(error, OperationalError) or may_pass(error):
+            raise _trouble(engine, error) from error
+        raise StoreError(
+            f"{engine.url.render_as_string()}: the database cannot be brought to revision "
+            f"{REVISION}: {cause(error)}. What its role may not do, another one may: run "
+            "receiptd db upgrade with --database and that one's URL"
+        ) from error
     return before
 
 
 def require(engine: Engine) -> None:
     """See that the database stands at `REVISION`.
 
+    :raises StoreAway: where it does not answer now.
     :raises StoreError: where it does not, with the command that mends it.
     """
     found = revision(engine)
@@ -261,8 +279,61 @@ def require(engine: Engine) -> None:
 
 def unreachable(engine: Engine, error: SQLAlchemyError) -> str:
     """A sentence for a database that does not answer; the password stays out of it."""
-    cause = str(getattr(error, "orig", None) or error).strip()
-    return f"{engine.url.render_as_string()}: the database does not answer: {cause}"
+    return f"{engine.url.render_as_string()}: the database does not answer: {_said(error)}"
+
+
+def cause(error: BaseException) -> str:
+    """What the database itself says, in one line: without the statement, which may be long."""
+    text = _said(error)
+    return text.splitlines()[0] if text else type(error).__name__
+
+
+def _said(error: BaseException) -> str:
+    return str(getattr(error, "orig", None) or error).strip()
+
+
+def _trouble(engine: Engine, error: SQLAlchemyError) -> StoreError:
+    kind = StoreAway if may_pass(error) else StoreError
+    return kind(unreachable(engine, error))
+
+
+_PASSING_SQLITE = (5, 6, 13)
+"""SQLITE_BUSY, SQLITE_LOCKED, SQLITE_FULL."""
+
+_PASSING_STATES = ("08", "40", "53", "55", "57", "25006")
+"""SQLSTATEs, or their classes: no connection, rolled back, out of resources, in use, an
+operator's intervention (a server that starts or stops), read-only (a standby)."""
+
+_LASTING = (
+    "authentication failed",
+    "no password supplied",
+    "does not exist",  # a role, a database, a certificate's file
+    "pg_hba.conf",
+    "not permitted to log in",
+    "permission denied",
+    "does not support SSL",
+    "certificate verify failed",
+    "invalid ",  # sslmode, port, … of the URL
+)
+"""Of a connection that was not made only a text tells why. In these words it is somebody's to
+mend; in others, or in another language, it is taken to pass: a server that starts and spools
+loses no receipt, and has it in its log."""
+
+
+def may_pass(error: SQLAlchemyError) -> bool:
+    """Whether a database that has failed so may answer later without anything being mended in
+    the configuration: it is away, starts, stops, is full or locked. So may a host name that is
+    not known: where containers come and go, their names do too."""
+    if not isinstance(error, DBAPIError):
+        return False
+    code = getattr(error.orig, "sqlite_errorcode", None)
+    if code is not None:
+        return code & 0xFF in _PASSING_SQLITE  # extended codes have more above
+    state = getattr(error.orig, "sqlstate", None)
+    if state is not None:
+        return str(state).startswith(_PASSING_STATES)
+    text = str(error.orig)
+    return isinstance(error, OperationalError) and not any(each in text for each in _LASTING)
 
 
 T = TypeVar("T")
@@ -294,6 +365,12 @@ class KeptConnection:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._connection: Connection | None = None
+
+    @property
+    def awaited(self) -> StoreError | None:
+        """Why the database cannot be used yet, where it is awaited."""
+        found = self._engine.get_execution_options().get(AWAITED)
+        return found.error if found is not None else None
 
     def transact(self, work: Callable[[Connection], T]) -> T:
         """Do `work` in a transaction; returns what it returns once that is committed. Raises
@@ -379,10 +456,11 @@ class ServerLock:
                 f"{database}: another receiptd (process {holder}) serves this database already. "
                 f"Stop that one, or give this one another with --database"
             ) from None
-        file.truncate(0)
-        file.write(f"{os.getpid()}\n")
-        file.flush()
         self._file = file
+        # Only for who is refused; a disk that is full for it is no reason not to start.
+        with suppress(OSError):
+            os.ftruncate(file.fileno(), 0)
+            os.write(file.fileno(), f"{os.getpid()}\n".encode())
 
     def release(self) -> None:
         """Let another server have it."""

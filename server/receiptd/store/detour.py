@@ -16,9 +16,9 @@ from sqlalchemy import Connection
 from twisted.logger import Logger
 
 from receiptd.receipt import ACCEPTED
-from receiptd.store.database import KeptConnection
+from receiptd.store.database import KeptConnection, StoreAway, StoreError, cause
 from receiptd.store.drainer import Drainer
-from receiptd.store.recorder import Recorder, Stored, Submission, cause
+from receiptd.store.recorder import Recorder, Stored, Submission
 from receiptd.store.spool import Spool, SpoolFull, encode
 
 PACE = 1.0
@@ -100,11 +100,15 @@ class Detour:
         self._drainer.recorder = recorder
 
     def start(self) -> None:
-        """Open the spool and begin to drain it.
+        """Open the spool and begin to drain it. Where the database is awaited, posts go to the
+        spool from the first one on.
 
         :raises StoreError: where its folder cannot be used.
         """
         self._spool.open()
+        if error := self._connection.awaited:
+            with self._lock:
+                self._away(error)
         self._adopt()
         self._thread.start()
 
@@ -230,7 +234,9 @@ class Detour:
         self._stores = False
         told, self._reason = self._reason, cause(error)
         self._begin()
-        if not told:
+        # What somebody has to mend is told even where something else was told before.
+        lasts = isinstance(error, StoreError) and not isinstance(error, StoreAway)
+        if not told or (lasts and self._reason != told):
             _log.error(
                 "the database does not store: {reason}. What comes is acknowledged and kept in "
                 "{folder} until it does",

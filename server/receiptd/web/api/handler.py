@@ -66,6 +66,7 @@ class Api:
         self._streams = Streams(reactor, self._stream_reader)
         self._reactor = reactor
         self._registering = 0
+        self.readers = (self._reader, self._stream_reader)
         self.renew(regions)
 
     def renew(self, regions: Iterable[str | None]) -> None:

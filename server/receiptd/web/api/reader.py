@@ -14,7 +14,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.python.threadpool import ThreadPool
 
-from receiptd.store.database import open_engine
+from receiptd.store.database import StoreAway, cause, open_engine
 from receiptd.web.problem import Problem
 
 THREADS = 4
@@ -28,6 +28,8 @@ LONGEST = 10
 PATIENCE = 5.0
 """Seconds that the server's end waits for reads that are under way."""
 
+_AWAY = (OperationalError, InterfaceError, TimeoutError, StoreAway)
+
 _log = Logger(namespace="receiptd.web")
 
 T = TypeVar("T")
@@ -38,21 +40,22 @@ class Reader:
 
     def __init__(self, reactor: Any, url: str, name: str, threads: int = THREADS) -> None:
         self._reactor = reactor
-        self._engine = open_engine(url, writes=False)
-        if self._engine.dialect.name == "postgresql":
-            event.listen(self._engine, "begin", _limit)
+        self.engine = open_engine(url, writes=False)
+        if self.engine.dialect.name == "postgresql":
+            event.listen(self.engine, "begin", _limit)
         # A thread is made when there is something to read. One that a database never answers
         # must not keep the process from ending.
         self._pool = ThreadPool(0, threads, name)
         self._pool.threadFactory = _Daemon
         self._most = threads + MOST_WAITING
         self._under_way = 0
+        self._away = False
         self._idle: Deferred[None] | None = None
 
     @property
     def database(self) -> str:
         """Which database it is: `sqlite` or `postgresql`."""
-        return self._engine.dialect.name
+        return self.engine.dialect.name
 
     def start(self) -> None:
         """Begin to read what is asked for."""
@@ -66,8 +69,21 @@ class Reader:
             failed.errback(Problem.unavailable("too many requests are being answered: try later"))
             return failed
         self._under_way += 1
-        read: Deferred[T] = deferToThreadPool(self._reactor, self._pool, function, self._engine)
-        return read.addErrback(_unavailable).addBoth(self._done)
+        read: Deferred[T] = deferToThreadPool(self._reactor, self._pool, function, self.engine)
+        return read.addCallbacks(self._answered, self._failed).addBoth(self._done)
+
+    def _answered(self, result: T) -> T:
+        self._away = False
+        return result
+
+    def _failed(self, failure: Failure) -> Any:
+        if not isinstance(failure.value, _AWAY):
+            return failure
+        # Once, and not for each who asks meanwhile; of one that is awaited the store tells.
+        if not self._away and not isinstance(failure.value, StoreAway):
+            self._away = True
+            _log.error("the database does not answer: {error}", error=cause(failure.value))
+        raise Problem.unavailable("the database does not answer: try later")
 
     def _done(self, result: Any) -> Any:
         self._under_way -= 1
@@ -83,14 +99,7 @@ class Reader:
             await self._idle.addTimeout(PATIENCE, self._reactor, lambda *_: None)
         if not self._under_way:
             self._pool.stop()
-        self._engine.dispose()
-
-
-def _unavailable(failure: Failure) -> Any:
-    if not isinstance(failure.value, OperationalError | InterfaceError | TimeoutError):
-        return failure
-    _log.error("the database does not answer: {error}", error=failure.value)
-    raise Problem.unavailable("the database does not answer: try later")
+        self.engine.dispose()
 
 
 def _limit(connection: Connection) -> None:
