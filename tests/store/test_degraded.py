@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import sqlite3
 import time
 from contextlib import closing, contextmanager
@@ -494,6 +496,42 @@ def test_a_full_disk_of_the_database_mends_without_a_restart(small_disk, tmp_pat
     assert ids(store) == [*acknowledged, "after"]
     store.writer.stop()
     engine.dispose()
+
+
+def test_a_full_spool_that_has_room_again_says_so_though_nobody_posts(
+    open_store, lock, small_disk, log
+):
+    # Whoever goes by /readyz sends nothing as long as it says that nothing is taken.
+    disk = small_disk(1024 * 1024)
+    store = open_store(spool=Spool(disk / "spool"))
+    filler = fill(disk)
+    with lock():
+        (result,) = store.put([receipt("A")])
+        assert isinstance(result, Exception)
+        assert store.writer.backlog.full
+        filler.unlink()
+        wait_until(lambda: not store.writer.backlog.full, "there is room")
+        assert store.writer.backlog.since is not None
+        assert store.outcomes(receipt("B")) == ["accepted"]
+    recovered(store)
+    assert ids(store) == ["B"]
+    assert log.count("the spool takes posts again") == 1
+    assert files(disk / "spool") == []
+
+
+def test_a_spool_that_cannot_be_tidied_ends_the_detour_all_the_same(
+    store, lock, tmp_path, monkeypatch, log
+):
+    def unlink(path):
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(os, "unlink", unlink)
+    with lock():
+        assert store.outcomes(receipt("A"), receipt("B")) == ["accepted"] * 2
+    recovered(store)
+    assert store.outcomes(receipt("C"), receipt("A")) == ["accepted", "duplicate"]
+    assert ids(store) == ["A", "B", "C"]
+    assert len([text for text in log if "Read-only file system" in text]) == 1
 
 
 # --- PostgreSQL

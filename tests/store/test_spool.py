@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import re
 import resource
@@ -25,6 +26,7 @@ from receiptd.receipt import Kind, Receipt, State
 from receiptd.store.database import StoreError
 from receiptd.store.recorder import Submission
 from receiptd.store.spool import (
+    Segment,
     Spool,
     SpoolFull,
     decode,
@@ -505,6 +507,97 @@ def test_what_cannot_be_made_sure_of_is_not_acknowledged(tmp_path, monkeypatch):
     spool.append([record("C")])
     assert len(left(tmp_path)) == 2, "nothing is appended behind what may be anything"
     assert drain(spool) == ["A", "C"]
+
+
+def failing(monkeypatch, owner, name, code, when=lambda *arguments: True):
+    """Have the system's function fail as with a broken disk, until the returned list is empty."""
+    real, broken = getattr(owner, name), [True]
+
+    def function(*arguments, **options):
+        if broken and when(*arguments):
+            raise OSError(code, os.strerror(code))
+        return real(*arguments, **options)
+
+    monkeypatch.setattr(owner, name, function)
+    return broken
+
+
+def test_a_process_without_a_descriptor_to_spare_says_so_and_goes_on(tmp_path, monkeypatch):
+    spool = opened(tmp_path)
+    broken = failing(monkeypatch, os, "scandir", errno.EMFILE)
+    with pytest.raises(SpoolFull, match="Too many open files") as full:
+        spool.append([record("A")])
+    assert full.value.kept == 0
+    broken.clear()
+    spool.append([record("B")])
+    assert drain(spool) == ["B"]
+
+
+@pytest.mark.parametrize("name", ["unlink", "pwrite"])
+def test_what_is_stored_keeps_nobody_waiting_on_a_disk_that_became_read_only(
+    tmp_path, monkeypatch, name
+):
+    spool = opened(tmp_path)
+    spool.append([record(f"M{n}", AT + timedelta(seconds=n)) for n in range(3)])
+    broken = failing(monkeypatch, os, name, errno.EROFS)
+    assert drain(spool, limit=1) == ["M0", "M1", "M2"]
+    assert spool.empty
+    spool.close()
+    broken.clear()
+    # Sent again, and recognised by the time it was received.
+    assert set(drain(opened(tmp_path))) <= {"M0", "M1", "M2"}
+    assert left(tmp_path) == []
+
+
+def test_a_file_that_cannot_be_read_keeps_no_other_waiting_and_stays(tmp_path, monkeypatch):
+    for name in "AB":
+        with closing(Spool(tmp_path)) as ended:
+            ended.append([record(name)])
+    bad, _ = sorted(tmp_path.iterdir())
+    spool = opened(tmp_path)
+    broken = failing(
+        monkeypatch,
+        os,
+        "pread",
+        errno.EIO,
+        lambda descriptor, *_: os.fstat(descriptor).st_ino == bad.stat().st_ino,
+    )
+    spool.count()
+    assert drain(spool) == ["B"]
+    assert spool.empty
+    assert spool.unusable == {bad: "cannot be read: Input/output error"}
+    assert not spool.adopt(), "it is told once"
+    broken.clear()
+    assert drain(opened(tmp_path)) == ["A"]
+
+
+def test_a_file_that_is_set_aside_just_now_is_not_adopted(tmp_path, monkeypatch):
+    data, _ = one_segment(tmp_path / "other")
+    path, real = tmp_path / "1-h-1-a.spool", fcntl.flock
+    path.write_bytes(data)
+
+    def flock(descriptor, operation):
+        path.rename(path.with_suffix(".damaged"))
+        real(descriptor, operation)
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    assert Segment.adopt(path) is None
+
+
+def test_looking_at_a_file_keeps_nobody_from_adopting_it(tmp_path, monkeypatch):
+    with closing(opened(tmp_path)) as ended:
+        ended.append([record("A")])
+    adopted, real = [], Segment.scan
+
+    def scan(segment):
+        if not adopted:
+            adopted.append(None)
+            adopted[0] = opened(tmp_path)
+        return real(segment)
+
+    monkeypatch.setattr(Segment, "scan", scan)
+    survey(tmp_path)
+    assert drain(adopted[0]) == ["A"]
 
 
 # --- Around it

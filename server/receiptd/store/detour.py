@@ -81,6 +81,7 @@ class Detour:
         self._reason = ""
         self._before = (0, 0)
         self._full = False
+        self._looked_at = 0.0
         # Whether the database has stored anything since it last did not.
         self._stores = False
         self._uncounted = False
@@ -177,9 +178,8 @@ class Detour:
                 self._full = True
                 _log.critical("the spool is full, posts are answered busy: {error}", error=error)
             return error.kept
-        if self._full and records:
-            self._full = False
-            _log.warn("the spool takes posts again")
+        if records:
+            self._has_room()
         return len(records)
 
     # --- The thread that drains
@@ -187,6 +187,7 @@ class Detour:
     def _run(self) -> None:
         while self._goes_on():
             try:
+                self._look_for_room()
                 if self.active:
                     self._drain()
                 else:
@@ -206,6 +207,21 @@ class Detour:
             return self.active and monotonic() < self._deadline
         return True
 
+    def _look_for_room(self) -> None:
+        """Find out whether a spool that was full takes posts again: /readyz says that it does
+        not, so there may be none to find it out by."""
+        if not self._full or monotonic() - self._looked_at < PACE:
+            return
+        self._looked_at = monotonic()
+        if self._spool.has_room():
+            with self._lock:
+                self._has_room()
+
+    def _has_room(self) -> None:
+        if self._full:
+            self._full = False
+            _log.warn("the spool takes posts again")
+
     def _drain(self) -> None:
         """Store the oldest batch; end the detour where there is none."""
         if self._uncounted:
@@ -223,7 +239,12 @@ class Detour:
     def _adopt(self) -> None:
         """Drain what processes left that have ended."""
         with self._lock:
-            if self._spool.adopt():
+            try:
+                adopted = self._spool.adopt()
+            except OSError as error:
+                _log.error("{folder}: {error}", folder=self._spool.folder, error=error.strerror)
+                return
+            if adopted:
                 self._uncounted = True
                 self._begin()
                 _log.info(

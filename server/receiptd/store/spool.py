@@ -67,6 +67,9 @@ _CHUNK = 1024 * 1024
 _MOST_BYTES = 8 * _CHUNK
 """Bytes of records that are stored together."""
 
+_ROOM = bytes(128 * 1024)
+"""As much as a post's record may well have."""
+
 _STALE = 60.0
 """Seconds after which a segment that was begun and not finished is an accident's."""
 
@@ -248,10 +251,14 @@ class Segment:
         except OSError:
             os.close(descriptor)
             return None
-        if os.fstat(descriptor).st_nlink == 0:  # drained and deleted before it was locked
+        if not _is_at(path, descriptor):  # drained, and deleted or renamed, before it was locked
             os.close(descriptor)
             return None
-        return cls(path, descriptor)
+        try:
+            return cls(path, descriptor)
+        except OSError:
+            os.close(descriptor)
+            raise
 
     def append(self, records: Sequence[bytes]) -> int:
         """Append records; returns how many of them, from the first, are on disk: fewer than all
@@ -281,8 +288,8 @@ class Segment:
 
     def found(self, start: int) -> Iterator[Found]:
         """What is in it from `start` on: records, and between them what is damaged, as one."""
-        bad = None
-        for offset, line in self._lines(start):
+        bad, end = None, self.size  # which may grow meanwhile
+        for offset, line in self._lines(start, end):
             payload = payload_of(line)
             if payload is None:
                 bad = offset if bad is None else bad
@@ -292,7 +299,7 @@ class Segment:
                 bad = None
             yield Found(offset, offset + len(line), payload)
         if bad is not None:
-            yield Found(bad, self.size, None)
+            yield Found(bad, end, None)
 
     def scan(self) -> tuple[bytes | None, bytes | None]:
         """Count the records that are not drained, and see whether anything is damaged. Returns
@@ -365,11 +372,11 @@ class Segment:
         """Let others have it."""
         os.close(self._descriptor)
 
-    def _lines(self, start: int) -> Iterator[tuple[int, bytes]]:
+    def _lines(self, start: int, end: int) -> Iterator[tuple[int, bytes]]:
         """Each line with its offset, its line feed included; the last may lack that."""
         offset, rest = start, b""
-        while (at := offset + len(rest)) < self.size:
-            chunk = os.pread(self._descriptor, min(_CHUNK, self.size - at), at)
+        while (at := offset + len(rest)) < end:
+            chunk = os.pread(self._descriptor, min(_CHUNK, end - at), at)
             if not chunk:
                 break
             *lines, rest = (rest + chunk).split(b"\n")
@@ -416,6 +423,9 @@ class Spool:
         self._lock = Lock()
         self.unusable: dict[Path, str] = {}
         """Segments that are left alone, with what is wrong with them."""
+        self._unreadable: set[Path] = set()
+        # Whether it has been told that the spool cannot be kept in order.
+        self._untidy = False
 
     def open(self) -> None:
         """Make the folder where it is missing.
@@ -456,26 +466,45 @@ class Spool:
         if not records:
             return
         with self._lock:
-            fitting = self._fitting(records)
             text = f"the limit of {self._limit} bytes is reached"
             kept = 0
-            if fitting:
-                try:
+            try:
+                if fitting := self._fitting(records):
                     kept = self._segment().append(records[:fitting])
                     text = os.strerror(errno.ENOSPC) if kept < fitting else text
-                except OSError as error:
-                    self._active = None
-                    text = error.strerror or str(error)
+            except OSError as error:
+                self._active = None
+                text = error.strerror or str(error)
             if kept < len(records):
                 raise SpoolFull(f"{self.folder}: {text}", kept)
 
+    def has_room(self) -> bool:
+        """Whether it would take a post now: found out by writing one's worth of bytes."""
+        path = self.folder / f"room-{os.getpid()}-{token_hex(3)}.spool.new"
+        try:
+            if not self._fitting([_ROOM]):
+                return False
+            with path.open("xb") as file:
+                file.write(_ROOM)
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError:
+            return False
+        finally:
+            with suppress(OSError):
+                path.unlink()
+        return True
+
     def adopt(self) -> bool:
-        """Take over the segments whose process has ended; whether there are any."""
+        """Take over the segments whose process has ended; whether there are any.
+
+        :raises OSError: where the folder cannot be looked through.
+        """
         with self._lock:
             adopted = []
-            held = {segment.path for segment in self._segments}
+            others = {segment.path for segment in self._segments} | self._unreadable
             for path in self._paths():
-                if path in held:
+                if path in others:
                     continue
                 try:
                     segment = Segment.adopt(path)
@@ -499,34 +528,36 @@ class Spool:
         Takes a moment for each."""
         for segment in tuple(self._segments):
             if not segment.scanned:
-                segment.scan()
+                with suppress(OSError):  # `head` meets it again, and tells
+                    segment.scan()
 
     def head(self, limit: int) -> Batch | None:
-        """The oldest records, `limit` of them or a few more; None where there are none."""
+        """The oldest records, `limit` of them or a few more; None where there are none. A segment
+        that cannot be read is left alone, so that it keeps nothing else from being drained."""
         for segment in tuple(self._segments):
-            batch = segment.head(limit)
+            try:
+                batch = segment.head(limit)
+            except OSError as error:
+                with self._lock:
+                    self._give_up(segment, error)
+                continue
             if batch is not None:
                 return batch
             with self._lock:
                 if segment is not self._active and segment.position >= segment.size:
-                    self._remove(segment)
+                    self._tidy(segment)
         return None
 
     def done(self, batch: Batch) -> None:
-        """Remember, on disk, that `batch` is stored.
-
-        :raises OSError: where that cannot be written. It is remembered in memory all the same.
-        """
+        """Remember, on disk, that `batch` is stored. Where that cannot be written it is
+        remembered in memory: the next process may then send it again, which does no harm."""
         segment = batch.segment
         with self._lock:
             segment.records = max(0, segment.records - len(batch.entries))
-            if batch.end < segment.size:
-                segment.advance(batch.end)
-                return
             segment.position = batch.end
-            if segment is self._active:
+            if batch.end >= segment.size and segment is self._active:
                 self._active = None
-            self._remove(segment)
+            self._tidy(segment)
 
     def refuse(self, batch: Batch, entry: Entry) -> Path:
         """Set aside, on disk, an entry that the database does not take; returns the file.
@@ -586,6 +617,34 @@ class Spool:
 
     def _paths(self) -> list[Path]:
         return sorted(self.folder.glob("*.spool"))
+
+    def _tidy(self, segment: Segment) -> None:
+        """Put on disk what was drained of `segment`."""
+        try:
+            if segment.position < segment.size:
+                segment.advance(segment.position)
+            else:
+                self._remove(segment)
+        except OSError as error:
+            if not self._untidy:
+                self._untidy = True
+                _log.error(
+                    "{path}: that its records are stored cannot be written there: {error}. They "
+                    "are stored all the same",
+                    path=segment.path,
+                    error=error.strerror or error,
+                )
+        else:
+            self._untidy = False
+
+    def _give_up(self, segment: Segment, error: OSError) -> None:
+        """Leave a segment that cannot be read to another process, or to people."""
+        self._leave(segment.path, f"cannot be read: {error.strerror or error}")
+        self._unreadable.add(segment.path)
+        self._segments.remove(segment)
+        if segment is self._active:
+            self._active = None
+        segment.close()
 
     def _remove(self, segment: Segment) -> None:
         kept = segment.remove()
@@ -647,7 +706,17 @@ def _is_held(descriptor: int) -> bool:
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except OSError:
         return True
+    # At once, so that whoever would adopt it meanwhile need not think that it is held.
+    fcntl.flock(descriptor, fcntl.LOCK_UN)
     return False
+
+
+def _is_at(path: Path, descriptor: int) -> bool:
+    """Whether `descriptor` is of the file that is at `path` now."""
+    try:
+        return os.path.samestat(path.stat(), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False
 
 
 def _number(path: Path) -> int:
