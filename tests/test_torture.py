@@ -131,3 +131,31 @@ def test_postgresql_stopped_and_started_under_load(serve, own_postgresql, long):
         wait_until(lambda: len(stored(url)) >= load.count, "the spool is drained")
     check(load.acknowledged, stored(url))
     print(f"{load.count} acknowledged: none refused, none lost, none twice, all in order")
+
+
+def test_kill_while_postgresql_comes_and_goes(serve, own_postgresql, long):
+    """Both at once: the server is killed with PostgreSQL up, away, or on its way, and started
+    again without it."""
+    url = own_postgresql.url(own_postgresql.new_database())
+    server: Server = serve(options=("--database", url))
+    acknowledged: list[list[str]] = []
+    rounds = 40 if long else 4
+    for number in range(rounds):
+        load = Load(server.port, f"B{number}", clients=4)
+        wait_until(lambda load=load: load.count > 0, "the first acknowledgement")
+        if number % 2:
+            own_postgresql.start()
+        else:
+            own_postgresql.stop()
+        time.sleep(random.uniform(0, 1.5))  # long enough for the spool to be drained, or not
+        server.kill()
+        load.stop()
+        acknowledged += load.acknowledged
+        assert load.refused == []
+        server.start()
+    own_postgresql.start()
+    wanted = sum(map(len, acknowledged))
+    with suppress(AssertionError):
+        wait_until(lambda: len(stored(url)) >= wanted, "the spool is drained")
+    check(acknowledged, stored(url))
+    print(f"{wanted} acknowledged in {rounds} rounds: none refused, none lost, none twice")
