@@ -13,12 +13,19 @@ import pytest
 from hypothesis import settings
 from sqlalchemy import create_engine
 
+import daemon
 from daemon import CSOFT, SAMPLES, Server
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """`--long`: what scripts/torture adds to the suite's short proofs."""
     parser.addoption("--long", action="store_true", help="prove durability at length")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """What takes long is run beside other work, which may take most of the machine."""
+    if config.getoption("--long"):
+        daemon.DEADLINE *= 10
 
 
 @pytest.fixture

@@ -35,8 +35,10 @@ DEADLINE = 20.0
 T = TypeVar("T")
 
 
-def wait_until(condition: Callable[[], T], what: str, deadline: float = DEADLINE) -> T:
-    """The first truthy value of `condition`; fails where none comes before the deadline."""
+def wait_until(condition: Callable[[], T], what: str, deadline: float | None = None) -> T:
+    """The first truthy value of `condition`; fails where none comes before the deadline, which is
+    `DEADLINE` unless given."""
+    deadline = deadline or DEADLINE
     end = time.monotonic() + deadline
     while not (value := condition()):
         assert time.monotonic() < end, f"{what}: not within {deadline} s"

@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -85,18 +86,24 @@ def test_every_server_is_measured_and_every_number_to_reach_is_in_the_table(benc
     assert 0.4 < kept["query"]["matched"] < 0.6
 
 
+on_both = pytest.mark.parametrize("database", ["sqlite", "postgresql"])
+
+
 @needs_wrk
-def test_growth_is_measured(bench):
-    code, output, errors = bench("--growth", "--short")
+@on_both
+def test_growth_is_measured(bench, database):
+    code, output, errors = bench("--growth", "--short", "--database", database)
     assert code == 0, output + errors
+    assert "verified by their identifiers: every receipt that was answered is stored" in output
     assert "insert rate with 10,000 stored over that with 1,000: sequential ids" in output
     assert "insert rate with 10,000 stored over that with 1,000: random ids" in output
     assert "memory after 5,000 receipts over that after 1,000" in output
 
 
 @needs_wrk
-def test_a_soak_says_how_it_goes(bench):
-    code, output, errors = bench("--soak", "2")
+@on_both
+def test_a_soak_says_how_it_goes(bench, database):
+    code, output, errors = bench("--soak", "2", "--database", database)
     assert code == 0, output + errors
     assert "receipts/s" in output
     assert "every one is stored, once" in output
@@ -141,6 +148,54 @@ def test_what_is_stored_twice_or_was_never_sent_is_found_out(benchmark):
         {"accepted": 59},
     ):
         assert len(store.lost([answers], replace(kept, **change))) == 1, change
+
+
+def test_each_receipt_that_was_answered_is_looked_for_by_its_identifier(benchmark):
+    store, load, identifiers = benchmark("store"), benchmark("load"), benchmark("identifiers")
+    # Two threads, the first of which has sent 0, 2 and 4, the second 1 and 3.
+    answers = load.Answers(
+        sent=5,
+        acknowledged=4,
+        unmatched=0,
+        refused=0,
+        last_refusal="",
+        broken=0,
+        seconds=1.0,
+        p50=1.0,
+        p99=1.0,
+        p999=1.0,
+        load_seconds=0.1,
+        of_threads=(3, 2),
+        unanswered=(3,),
+    )
+
+    def faults(*numbers, repeats=0):
+        return store.lost_by_number(answers, map(identifiers.hexadecimal, numbers), repeats)
+
+    assert faults(0, 1, 2, 4) == []
+    assert faults(4, 3, 2, 1, 0) == [], "stored, and its answer was cut off"
+    assert faults(0, 1, 3, 4) == [
+        f"1 receipts were answered and are not stored, such as {identifiers.hexadecimal(2)}"
+    ], "as many are stored as were answered, and yet"
+    assert "1 receipts are stored twice" in faults(0, 1, 2, 4, 4)[0]
+    assert "1 receipts are stored and were never sent" in faults(0, 1, 2, 4, 5)[0]
+    assert "1 receipts were taken for repetitions" in faults(0, 1, 2, 4, repeats=1)[0]
+
+
+def test_a_receipt_that_is_not_in_its_place_is_found_out(benchmark, tmp_path):
+    growth, databases = benchmark("growth"), benchmark("databases")
+    sequential = benchmark("identifiers").sequential
+    with databases.databases("sqlite", tmp_path) as made:
+        database = made.make("receipts")
+        filling = benchmark("store").Filling(database.url, database.spool)
+        begun = datetime.now(UTC)
+        for number in (0, 1, 3):
+            filling.store_at_once([growth._receipt(number, sequential(number), begun)])
+        filling.close()
+        growth._check(database, lambda number: sequential([0, 1, 3][number]), 3)
+        for count in (2, 3, 4):
+            with pytest.raises(benchmark("servers").Failed, match="NOT KEPT"):
+                growth._check(database, sequential, count)
 
 
 def test_without_wrk_it_says_what_to_install(bench, tmp_path):

@@ -15,7 +15,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from benchmark import growth, identifiers, machine, soak, speed, table, targets
+from benchmark import databases, growth, identifiers, machine, soak, speed, table, targets
 from benchmark.growth import Size
 from benchmark.servers import Failed
 from benchmark.speed import Pace, Place
@@ -81,6 +81,13 @@ def _options() -> argparse.Namespace:
         type=int,
         metavar="SECONDS",
         help="load the SOAP endpoint for so long instead, and watch its speed and memory",
+    )
+    parser.add_argument(
+        "--database",
+        choices=databases.KINDS,
+        default="sqlite",
+        help="of --growth and --soak; postgresql is a server of its own, from a wheel "
+        "(default sqlite)",
     )
     parser.add_argument(
         "--only", nargs="+", choices=names, metavar="NAME", help="some of: " + ", ".join(names)
@@ -157,10 +164,10 @@ def _speed(options: argparse.Namespace, place: Place) -> int:
 def _growth(options: argparse.Namespace, place: Place) -> int:
     size = SHORT_SIZE if options.short else USUAL_SIZE
     rates = [
-        growth.insert_rates(identifier, size, options.matched, place, _progress)
+        growth.insert_rates(options.database, identifier, size, options.matched, place, _progress)
         for identifier in (identifiers.sequential, identifiers.scattered)
     ]
-    memory = growth.memory(size, options.matched, place, _progress)
+    memory = growth.memory(options.database, size, options.matched, place, _progress)
     _progress("")
     insertions = {"few": growth.shown(size.few), "many": growth.shown(size.many)}
     posts = {"few": growth.shown(size.few_posted), "many": growth.shown(size.many_posted)}
@@ -183,7 +190,7 @@ def _growth(options: argparse.Namespace, place: Place) -> int:
         end="\n\n",
     )
     print(table.of_targets(outcomes), end="\n\n")
-    print("verified: every receipt that was answered is stored, once")
+    print("verified by their identifiers: every receipt that was answered is stored, once")
     _write(
         options.json,
         growth={target.name: [asdict(each) for each in found] for target, _, _, found in measured},
@@ -195,14 +202,18 @@ def _growth(options: argparse.Namespace, place: Place) -> int:
 def _soak(options: argparse.Namespace, place: Place) -> int:
     print(soak.HEADING, flush=True)
     found = soak.soak(
-        options.soak, options.matched, place, lambda each: print(soak.line(each), flush=True)
+        options.database,
+        options.soak,
+        options.matched,
+        place,
+        lambda each: print(soak.line(each), flush=True),
     )
     for fault in found.faults:
         print(f"NOT KEPT: {fault}")
     if not found.faults:
         print(
-            f"\nverified: {found.answered:,} receipts were answered, and every one is stored, "
-            f"once (in all {found.stored:,})"
+            f"\nverified by their identifiers: {found.answered:,} receipts were answered, and "
+            f"every one is stored, once (in all {found.stored:,})"
         )
     _write(options.json, **asdict(found))
     return 1 if found.faults else 0

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 from benchmark import identifiers, machine, store, subjects
-from benchmark.load import Load
+from benchmark.databases import Database, databases
+from benchmark.load import CONNECTIONS, Load
 from benchmark.servers import Failed, Server, ended
 from benchmark.speed import Place
 from receiptd.message import Message
@@ -75,6 +76,7 @@ def shown(count: int) -> str:
 
 
 def insert_rates(
+    kind: str,
     identifier: Callable[[int], str],
     size: Size,
     share: float,
@@ -84,11 +86,10 @@ def insert_rates(
     """The receipts a second that the writer stores: one pair for each repeat, measured one right
     after the other.
 
+    :param kind: of the database.
     :param share: of the receipts, those that match a registered message.
+    :raises Failed: where what was stored is not in the database, each once and in order.
     """
-    folder = place.folder / "growth"
-    folder.mkdir()
-    few, many, work = (folder / f"{name}.db" for name in ("few", "many", "work"))
     step = size.span + _WARM_UP
     # Two hundred receipts a second until now: a time is then shared by as many as in reality.
     begun = datetime.now(UTC) - timedelta(seconds=(size.many + size.repeats * step) / 200)
@@ -97,48 +98,68 @@ def insert_rates(
         for number in range(first, first + count):
             yield _receipt(number, identifier(number), begun)
 
-    try:
+    with databases(kind, place.folder) as made:
+        few, many = made.make("few"), made.make("many")
+        # A PostgreSQL server begun here would be pinned as well.
         with machine.pinned(place.cores.server):
-            for file, stored, steps in ((few, size.few, 1), (many, size.many, size.repeats)):
+            for database, stored, steps in ((few, size.few, 1), (many, size.many, size.repeats)):
                 progress(f"storing {shown(stored)} receipts, {identifier.__name__} identifiers")
-                store.make(file)
-                filling = store.Filling(file)
+                filling = store.Filling(database.url, database.spool)
                 filling.register(_messages(identifier, stored + steps * step, share))
                 filling.store_at_once(receipts(0, stored))
                 filling.close()
-                store.settle(file)
+                made.settle(database)
             found = []
             for repeat in range(size.repeats):
                 progress(f"inserting, repeat {repeat + 1} of {size.repeats}")
-                store.copy(few, work)
+                work = made.copy(few, "work")
                 after_few = _rate(work, receipts(size.few, step))
                 after_many = _rate(many, receipts(size.many + repeat * step, step))
                 found.append(Grown(after_few, after_many))
-            return found
-    finally:
-        shutil.rmtree(folder)
+                _check(work, identifier, size.few + step)
+        progress("comparing what was stored with what is there")
+        _check(many, identifier, size.many + size.repeats * step)
+        return found
 
 
-def memory(size: Size, share: float, place: Place, progress: Callable[[str], None]) -> Grown:
+def _check(database: Database, identifier: Callable[[int], str], count: int) -> None:
+    """See that the first `count` receipts are there, one after the other, and no others.
+
+    :raises Failed: where they are not.
+    """
+    found = database.identifiers()
+    for number in range(count):
+        expected, there = identifier(number), next(found, None)
+        if there != expected:
+            raise Failed(f"NOT KEPT: in place {number + 1} is {there} and not {expected}")
+    if (more := next(found, None)) is not None or database.repeats():
+        raise Failed(f"NOT KEPT: a receipt is there twice, such as {more or 'a repetition'}")
+
+
+def memory(
+    kind: str, size: Size, share: float, place: Place, progress: Callable[[str], None]
+) -> Grown:
     """Megabytes in memory of a server that receipts are posted to by HTTP.
 
+    :param kind: of the database.
     :raises Failed: where the server stops taking receipts, or loses one.
     """
     folder = place.folder / "memory"
     folder.mkdir()
-    database = folder / store.FILE
     few, many = size.few_posted, size.many_posted
-    try:
+    with contextlib.ExitStack() as after:
+        after.callback(shutil.rmtree, folder)
+        database = after.enter_context(databases(kind, place.folder)).make("receipts")
         progress(f"registering messages for {shown(many)} receipts")
-        store.make(database)
-        filling = store.Filling(database)
+        filling = store.Filling(database.url, database.spool)
         filling.register(subjects.soap_messages(many, share))
         filling.close()
-        server = Server(subjects.receiptd(folder), folder, place.cores.server)
+        server = Server(subjects.receiptd(folder, database.url), folder, place.cores.server)
         with ended(server):
             url = f"http://127.0.0.1:{server.wait_for_port()}/soap"
             progress(f"posting {shown(many)} receipts")
-            load = Load("soap", url, 0, max(60, many // 200), place.cores.load)
+            seconds = max(60, many // 200)
+            load = Load("soap", url, 0, seconds, place.cores.load, threads=CONNECTIONS)
             try:
                 _wait_for(database, few, load)
                 after_few = server.resident_megabytes()
@@ -147,11 +168,11 @@ def memory(size: Size, share: float, place: Place, progress: Callable[[str], Non
             finally:
                 load.finish()
                 answers = load.answers()
-        if faults := store.lost([answers], store.stored(database)):
+        progress("comparing what was answered with what is there")
+        found = database.identifiers()
+        if faults := store.lost_by_number(answers, found, database.repeats()):
             raise Failed("NOT KEPT: " + "; ".join(faults))
         return Grown(after_few, after_many)
-    finally:
-        shutil.rmtree(folder)
 
 
 def _messages(identifier: Callable[[int], str], count: int, share: float) -> Iterator[Message]:
@@ -177,11 +198,11 @@ def _receipt(number: int, message_id: str, begun: datetime) -> Receipt:
     )
 
 
-def _rate(file: Path, receipts: Iterator[Receipt]) -> float:
+def _rate(database: Database, receipts: Iterator[Receipt]) -> float:
     """Receipts a second, those after the first `_WARM_UP`; made before, so that only storing
     them counts."""
     made = list(receipts)
-    filling = store.Filling(file)
+    filling = store.Filling(database.url, database.spool)
     try:
         filling.store_as_posted(made[:_WARM_UP], _TOGETHER)
         begun = time.perf_counter()
@@ -191,10 +212,10 @@ def _rate(file: Path, receipts: Iterator[Receipt]) -> float:
         filling.close()
 
 
-def _wait_for(database: Path, count: int, load: Load) -> None:
+def _wait_for(database: Database, count: int, load: Load) -> None:
     """Return as soon as `count` receipts are stored."""
     seen, since = -1, time.monotonic()
-    while (found := store.newest(database)) < count:
+    while (found := database.newest()) < count:
         if found != seen:
             seen, since = found, time.monotonic()
         if not load.running or time.monotonic() - since > _STALLED:

@@ -10,6 +10,14 @@ def hexadecimal(number: int) -> str:
     return f"{(number * 1664525 + 1013904223) % 2**32:08X}"
 
 
+_INVERSE = pow(1664525, -1, 2**32)
+
+
+def number_of(identifier: str) -> int:
+    """The number that `hexadecimal` made an identifier of."""
+    return (int(identifier, 16) - 1013904223) * _INVERSE % 2**32
+
+
 def csoft_recipient(number: int) -> str:
     """The phone that the load's receipt is about."""
     return f"447700{number % 1_000_000:06d}"

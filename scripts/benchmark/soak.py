@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 from benchmark import store, subjects
-from benchmark.load import Load
+from benchmark.databases import Database, databases
+from benchmark.load import CONNECTIONS, Load
 from benchmark.servers import Server, ended
 from benchmark.speed import Place
 from receiptd.store.database import open_engine
@@ -57,17 +58,22 @@ def line(interval: Interval) -> str:
     )
 
 
-def soak(seconds: int, share: float, place: Place, seen: Callable[[Interval], None]) -> Soak:
+def soak(
+    kind: str, seconds: int, share: float, place: Place, seen: Callable[[Interval], None]
+) -> Soak:
     """Load the SOAP endpoint for `seconds`, as another process registers the messages that a
-    `share` of the receipts are about, just before they come."""
+    `share` of the receipts are about, just before they come.
+
+    :param kind: of the database.
+    """
     folder = place.folder / "soak"
     folder.mkdir()
-    database = folder / store.FILE
-    try:
-        store.make(database)
+    with contextlib.ExitStack() as after:
+        after.callback(shutil.rmtree, folder)
+        database = after.enter_context(databases(kind, place.folder)).make("receipts")
         messages = _Ahead(database, share)
         messages.register(AHEAD)
-        server = Server(subjects.receiptd(folder), folder, place.cores.server)
+        server = Server(subjects.receiptd(folder, database.url), folder, place.cores.server)
         intervals: list[Interval] = []
 
         def noted(interval: Interval) -> None:
@@ -76,25 +82,22 @@ def soak(seconds: int, share: float, place: Place, seen: Callable[[Interval], No
 
         with ended(server):
             url = f"http://127.0.0.1:{server.wait_for_port()}/soap"
-            load = Load("soap", url, 0, seconds, place.cores.load)
+            load = Load("soap", url, 0, seconds, place.cores.load, threads=CONNECTIONS)
             try:
                 _watch(load, server, database, messages, max(1.0, seconds / _INTERVALS), noted)
             finally:
                 load.finish()
                 answers = load.answers()
         messages.close()
-        found = store.stored(database)
-        return Soak(
-            tuple(intervals), answers.stored, found.receipts, tuple(store.lost([answers], found))
-        )
-    finally:
-        shutil.rmtree(folder)
+        found = list(database.identifiers())
+        faults = store.lost_by_number(answers, found, database.repeats())
+        return Soak(tuple(intervals), answers.stored, len(found), tuple(faults))
 
 
 def _watch(
     load: Load,
     server: Server,
-    database: Path,
+    database: Database,
     messages: _Ahead,
     length: float,
     noted: Callable[[Interval], None],
@@ -104,7 +107,7 @@ def _watch(
     before = 0
     while load.running:
         time.sleep(0.2)
-        now, count = time.monotonic(), store.newest(database)
+        now, count = time.monotonic(), database.newest()
         messages.register(count + AHEAD)
         if now - last >= length:
             rate = (count - before) / (now - last)
@@ -115,8 +118,8 @@ def _watch(
 class _Ahead:
     """Registers the messages of receipts that are about to come."""
 
-    def __init__(self, database: Path, share: float) -> None:
-        self._engine = open_engine(f"sqlite:///{database}")
+    def __init__(self, database: Database, share: float) -> None:
+        self._engine = open_engine(database.url)
         self._registry = Registry(self._engine, {"soap": Policy()}, {})
         self._share = share
         self._registered = 0

@@ -76,7 +76,9 @@ def prepare(folder: Path, pace: Pace, share: float) -> None:
     store.make(folder / "empty.db")
     store.copy(folder / "empty.db", folder / "receiptd.db")
     count = (pace.warm_up + pace.seconds) * FASTEST
-    filling = store.Filling(folder / "receiptd.db", ("soap", "seeme"))
+    filling = store.Filling(
+        f"sqlite:///{folder / 'receiptd.db'}", folder / "spool", ("soap", "seeme")
+    )
     filling.register(subjects.soap_messages(count, share))
     filling.register(subjects.query_messages(count, share))
     filling.close()

@@ -12,12 +12,14 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import TypeVar
 
+from benchmark import identifiers
 from benchmark.load import Answers
 from benchmark.servers import Failed
 from receiptd.message import Message
 from receiptd.receipt import Receipt
 from receiptd.store.database import open_engine, upgrade
 from receiptd.store.matching import Policy
+from receiptd.store.spool import Spool
 from receiptd.store.writer import Quota, Result, Submission, Writer
 
 T = TypeVar("T")
@@ -55,21 +57,33 @@ def settle(file: Path) -> None:
 class Filling:
     """receiptd's writer on a database, without a server in front of it."""
 
-    def __init__(self, file: Path, endpoints: Sequence[str] = ("soap",)) -> None:
-        self._engine = open_engine(f"sqlite:///{file}")
+    def __init__(self, url: str, spool: Path, endpoints: Sequence[str] = ("soap",)) -> None:
+        """
+        :param spool: a folder in which nothing comes to be, unless the database fails.
+        """
+        self._engine = open_engine(url)
         self._delivered: SimpleQueue[list[Result]] = SimpleQueue()
+        self._drained: list[None] = []
         self._writer = Writer(
             self._engine,
             policies={name: Policy() for name in endpoints},
             quota=Quota(0, 0, 1),
+            spool=Spool(spool),
             deliver=self._delivered.put,
+            drained=lambda: self._drained.append(None),
         )
         self._writer.start()
 
     def close(self) -> None:
-        """End the writer."""
+        """End the writer.
+
+        :raises Failed: where the database did not take all, but the spool had to.
+        """
+        spooled = self._drained or self._writer.backlog.since is not None
         self._writer.stop()
         self._engine.dispose()
+        if spooled:
+            raise Failed("the database did not store meanwhile, and the spool had to help out")
 
     def register(self, messages: Iterable[Message]) -> None:
         """Register messages, in large transactions."""
@@ -144,13 +158,6 @@ def stored(file: Path) -> Stored:
         )
 
 
-def newest(file: Path) -> int:
-    """How many receipts were ever stored: costs nothing beside a server at work."""
-    with contextlib.closing(sqlite3.connect(file, timeout=5)) as connection:
-        (number,) = connection.execute("SELECT coalesce(max(id), 0) FROM receipts").fetchone()
-        return int(number)
-
-
 def lost(runs: Sequence[Answers], found: Stored) -> list[str]:
     """What the answers to `runs` promised and the database does not keep; empty where all is
     well: every receipt that was answered is stored, none twice, none that was not sent. (What
@@ -174,4 +181,36 @@ def lost(runs: Sequence[Answers], found: Stored) -> list[str]:
             f"{acknowledged} receipts were answered Report 0 and {found.accepted} are stored "
             "as accepted"
         )
+    return faults
+
+
+def lost_by_number(run: Answers, found: Iterable[str], repeats: int) -> list[str]:
+    """What the answers to a run that knows its unanswered numbers promised and the database does
+    not keep, identifier by identifier; empty where all is well.
+
+    :param found: the identifiers of all stored receipts.
+    :param repeats: how often a receipt came again.
+    """
+    missing = set(run.numbers())
+    twice: list[str] = []
+    foreign: list[str] = []
+    seen: set[int] = set()
+    for identifier in found:
+        number = identifiers.number_of(identifier)
+        if number in missing:
+            missing.remove(number)
+            seen.add(number)
+        else:
+            (twice if number in seen else foreign).append(identifier)
+    lost = sorted(missing - set(run.unanswered))
+    faults = []
+    for what, some in (
+        ("were answered and are not stored", [identifiers.hexadecimal(each) for each in lost]),
+        ("are stored twice", twice),
+        ("are stored and were never sent", foreign),
+    ):
+        if some:
+            faults.append(f"{len(some)} receipts {what}, such as {some[0]}")
+    if repeats:
+        faults.append(f"{repeats} receipts were taken for repetitions: each was sent once")
     return faults

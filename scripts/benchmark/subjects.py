@@ -48,15 +48,18 @@ def _fixed(kind: str) -> Callable[[Path], Sequence[str]]:
     return lambda _: [sys.executable, "-m", "benchmark.competitors.fixed", kind]
 
 
-def receiptd(folder: Path) -> Sequence[str]:
-    """The command that serves receiptd in `folder`."""
+def receiptd(folder: Path, url: str | None = None) -> Sequence[str]:
+    """The command that serves receiptd in `folder`.
+
+    :param url: of its database; if None, that is a SQLite file there.
+    """
     configuration = folder / "receiptd.toml"
     configuration.write_text(CONFIGURATION)
     configuration.chmod(0o600)
     return [
         *(program("receiptd"), "serve", "--config", str(configuration)),
         *("--listen", "tcp:0:interface=127.0.0.1"),
-        *("--database", f"sqlite:///{folder / store.FILE}"),
+        *("--database", url or f"sqlite:///{folder / store.FILE}"),
     ]
 
 

@@ -565,6 +565,7 @@ def test_a_full_disk_of_postgresql_mends_without_a_restart(open_store, small_dis
     store = open_store()
     administrator = store.engine.execution_options(isolation_level="AUTOCOMMIT", reads=True)
     with administrator.connect() as connection:
+        connection.exec_driver_sql("SET statement_timeout = 0")
         owner = Path(connection.exec_driver_sql("SHOW data_directory").scalar_one()).stat()
         os.chown(disk / "space", owner.st_uid, owner.st_gid)
         for folder in (disk, *disk.parents[: len(disk.parents) - 2]):

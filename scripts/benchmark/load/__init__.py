@@ -9,6 +9,7 @@ import signal
 import subprocess
 import tempfile
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -44,30 +45,59 @@ class Answers:
     p999: float
     load_seconds: float
     """CPU time of wrk itself."""
+    of_threads: tuple[int, ...] = ()
+    """Requests made by each thread of wrk."""
+    unanswered: tuple[int, ...] = ()
+    """The numbers of the requests that were not answered; known only where each connection has a
+    thread of its own."""
 
     @property
     def stored(self) -> int:
         """How many were answered by a server that has them on disk."""
         return self.acknowledged + self.unmatched
 
+    def numbers(self) -> Iterator[int]:
+        """The numbers of all receipts that were sent, for a run that began with 0."""
+        threads = len(self.of_threads)
+        for thread, count in enumerate(self.of_threads):
+            yield from range(thread, thread + threads * count, threads)
+
 
 class Load:
     """wrk, running."""
 
-    def __init__(self, script: str, url: str, first: int, seconds: int, core: int | None) -> None:
+    def __init__(
+        self,
+        script: str,
+        url: str,
+        first: int,
+        seconds: int,
+        core: int | None,
+        *,
+        threads: int = 1,
+    ) -> None:
         """Start it.
 
         :param script: `soap` or `query`.
         :param first: the number of the first receipt, from which its identifier is made.
+        :param threads: of wrk; as many as `CONNECTIONS`, and it knows which number each answer
+            is to, at the price of some of its speed.
         """
         self._before = _cpu_seconds()
         self._deadline = time.monotonic() + seconds + PATIENCE
         self._output = tempfile.TemporaryFile("w+")  # noqa: SIM115 closed in `answers`
         self._process = subprocess.Popen(
             [
-                *("wrk", "--threads", "1", "--connections", str(CONNECTIONS)),
+                *("wrk", "--threads", str(threads), "--connections", str(CONNECTIONS)),
                 *("--duration", f"{seconds}s", "--timeout", "30s"),
-                *("--script", str(_SCRIPTS / f"{script}.lua"), url, "--", str(first)),
+                *(
+                    "--script",
+                    str(_SCRIPTS / f"{script}.lua"),
+                    url,
+                    "--",
+                    str(first),
+                    str(threads),
+                ),
             ],
             stdin=subprocess.DEVNULL,
             stdout=self._output,
@@ -106,7 +136,15 @@ class Load:
         if found is None:
             raise Failed(f"wrk gives no figures:\n{text}")
         figures: dict[str, Any] = json.loads(found[1])
-        return Answers(**figures, load_seconds=_cpu_seconds() - self._before)
+        unanswered = figures.pop("unanswered")
+        of_threads = tuple(figures.pop("of_threads"))
+        return Answers(
+            **figures,
+            of_threads=of_threads,
+            # With several connections to a thread an answer does not tell its request.
+            unanswered=tuple(unanswered) if len(of_threads) == CONNECTIONS else (),
+            load_seconds=_cpu_seconds() - self._before,
+        )
 
 
 def _cpu_seconds() -> float:

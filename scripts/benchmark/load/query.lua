@@ -19,6 +19,7 @@ end
 function response(status, _, body)
     if status == 200 then
         acknowledged = acknowledged + 1
+        receipts.received()
     else
         receipts.refuse(status, body)
     end

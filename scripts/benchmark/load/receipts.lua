@@ -1,28 +1,41 @@
 -- What soap.lua and query.lua share: numbers that never come twice, the current time, the count
 -- of the answers by kind, and what came of it all as one line of JSON.
 --
--- The counts are globals because wrk asks a thread's Lua state for them by name; there is one
--- thread.
+-- The counts are globals because wrk asks a thread's Lua state for them by name. The threads take
+-- every so many-th number each. Where each has but one connection, an answer is to its thread's
+-- last request, so those without an answer are known by their numbers.
 
 sent, acknowledged, unmatched, refused, last_refusal = 0, 0, 0, 0, ""
+unanswered, pending, thread_index = "", nil, 0
 
 local receipts = {}
-local first = 0
+local first, stride = 0, 1
 local second, second_text = 0, ""
 local threads = {}
 
 function setup(thread)
+    thread:set("thread_index", #threads)
     table.insert(threads, thread)
 end
 
--- The first number to use is the first argument behind wrk's own.
+-- The first number to use is the first argument behind wrk's own, the second how many threads
+-- there are.
 function init(arguments)
-    first = tonumber(arguments[1])
+    first, stride = tonumber(arguments[1]), tonumber(arguments[2])
 end
 
 function receipts.next_number()
+    if pending and stride > 1 then -- its connection broke
+        unanswered = unanswered .. "," .. pending
+    end
+    pending = first + thread_index + sent * stride
     sent = sent + 1
-    return first + sent - 1
+    return pending
+end
+
+-- The last request was answered as received.
+function receipts.received()
+    pending = nil
 end
 
 -- A number's message identifier, scattered as if it were random; `identifiers.py` has the same.
@@ -49,12 +62,30 @@ local function quoted(text)
 end
 
 function done(summary, latency)
-    local thread, errors = threads[1], summary.errors
+    local errors = summary.errors
     local names = { "sent", "acknowledged", "unmatched", "refused" }
-    local fields = {}
+    local fields, lost, each_sent, refusal = {}, {}, {}, ""
     for _, name in ipairs(names) do
-        table.insert(fields, string.format('"%s": %d', name, thread:get(name)))
+        local sum = 0
+        for _, thread in ipairs(threads) do
+            sum = sum + thread:get(name)
+        end
+        table.insert(fields, string.format('"%s": %d', name, sum))
     end
+    for _, thread in ipairs(threads) do
+        table.insert(each_sent, thread:get("sent"))
+        for number in thread:get("unanswered"):gmatch("%d+") do
+            table.insert(lost, number)
+        end
+        if thread:get("pending") then
+            table.insert(lost, thread:get("pending"))
+        end
+        if thread:get("last_refusal") ~= "" then
+            refusal = thread:get("last_refusal")
+        end
+    end
+    table.insert(fields, '"of_threads": [' .. table.concat(each_sent, ", ") .. "]")
+    table.insert(fields, '"unanswered": [' .. table.concat(lost, ", ") .. "]")
     for name, value in pairs({
         seconds = summary.duration / 1e6,
         p50 = latency:percentile(50) / 1e3,
@@ -64,7 +95,7 @@ function done(summary, latency)
     }) do
         table.insert(fields, string.format('"%s": %.3f', name, value))
     end
-    table.insert(fields, '"last_refusal": ' .. quoted(thread:get("last_refusal")))
+    table.insert(fields, '"last_refusal": ' .. quoted(refusal))
     print("RESULT {" .. table.concat(fields, ", ") .. "}")
 end
 

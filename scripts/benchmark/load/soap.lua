@@ -37,5 +37,7 @@ function response(status, _, body)
         unmatched = unmatched + 1
     else
         receipts.refuse(status, body)
+        return
     end
+    receipts.received()
 end
