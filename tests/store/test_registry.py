@@ -201,12 +201,15 @@ def impatient(engine: Engine) -> Engine:
 
     @event.listens_for(engine, "connect")
     def no_wait(connection: Any, _record: object) -> None:
-        connection.execute("PRAGMA busy_timeout = 1")
+        if engine.dialect.name == "sqlite":
+            connection.execute("PRAGMA busy_timeout = 1")
+        else:
+            connection.execute("SET statement_timeout = '20ms'")
+            connection.commit()
 
     return engine
 
 
-@on_sqlite
 def test_a_locked_database_is_waited_for(impatient):
     refused: SimpleQueue[object] = SimpleQueue()
     event.listen(impatient, "handle_error", refused.put)
@@ -221,14 +224,12 @@ def test_a_locked_database_is_waited_for(impatient):
     assert done == ["done"]
 
 
-@on_sqlite
 def test_a_database_that_stays_locked_is_an_error_that_says_what_to_do(impatient):
     turns = Turns(impatient, patience=0.02)
     with locked(impatient), pytest.raises(StoreError, match=r"locked for 0 s\. Is a transaction"):
         turns.take(lambda _: None)
 
 
-@on_sqlite
 def test_work_that_fails_is_not_done_again_and_leaves_nothing(engine, store):
     def work(connection: Connection) -> None:
         at = datetime.now(UTC)

@@ -95,6 +95,10 @@ class Turns:
 
 
 def is_locked(error: OperationalError) -> bool:
-    """Whether `error` is SQLite's for a database that another process has locked."""
-    # SQLITE_BUSY and SQLITE_LOCKED, with or without what extended codes add above
-    return getattr(error.orig, "sqlite_errorcode", 0) & 0xFF in (5, 6)
+    """Whether `error`, met while waiting for the turn, says that another process has it."""
+    # SQLITE_BUSY and SQLITE_LOCKED, with or without what extended codes add above; PostgreSQL's
+    # query_canceled, by its statement timeout.
+    return (
+        getattr(error.orig, "sqlite_errorcode", 0) & 0xFF in (5, 6)
+        or getattr(error.orig, "sqlstate", None) == "57014"
+    )
