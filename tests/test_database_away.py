@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sqlite3
 import subprocess
 import sys
@@ -142,6 +143,35 @@ def test_draining_leaves_to_a_running_server_what_is_its_own(server):
             f"{server.database}-spool: 0 posts stored",
             "files in use by a running receiptd, which drains them: 1",
         ]
+
+
+def test_several_that_drain_at_once_store_each_post_once(server):
+    expected = []
+    for number in range(6):  # a file of each server that was killed
+        with locked(server):
+            for post_number in range(20):
+                assert acknowledged(server, f"M{number}-{post_number}")
+                expected.append(f"M{number}-{post_number}")
+            server.kill()
+            if number < 5:
+                server.start()
+    config = ("--config", str(server.config), "--database", f"sqlite:///{server.database}")
+    draining = [
+        subprocess.Popen(
+            [sys.executable, "-m", "receiptd", "spool", "drain", *config],
+            stdout=subprocess.PIPE,
+            text=True,
+            env=environment(),
+        )
+        for _ in range(3)
+    ]
+    told = [each.communicate(timeout=60)[0] for each in draining]
+    assert [each.returncode for each in draining] == [0, 0, 0]
+    counts = [int(re.search(r": (\d+) posts stored", text)[1]) for text in told]
+    assert sum(counts) == len(expected)
+    rows = server.receipts()
+    assert sorted(each["message_id"] for each in rows) == sorted(expected)
+    assert {each["repeats"] for each in rows} == {0}
 
 
 def test_draining_without_a_database_fails_and_loses_nothing(server):

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 import socket
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -65,6 +67,7 @@ def test_a_server_starts_without_its_database_and_has_all_once_that_is_there(
     answer = get(server.port, "/readyz")
     assert answer.status == 200
     assert "degraded since" in answer.text
+    assert "receiptd_degraded 1.0" in get(server.port, "/metrics").text
     for path, method, body in (
         ("/api/v1/receipts", "GET", None),
         (f"{MESSAGES}/csoft/M0", "GET", None),
@@ -161,6 +164,18 @@ def test_a_new_sqlite_database_on_a_full_disk_is_awaited(serve, small_disk, tmp_
     wait_until(lambda: get(server.port, "/readyz").text == "ready\n", "the spool is drained")
     assert stored(f"sqlite:///{disk / 'receipts.db'}") == ["M"]
     assert server.stop() == 0
+
+
+def test_a_sqlite_database_that_is_to_be_migrated_and_is_locked_is_awaited(serve, tmp_path):
+    file = tmp_path / "receipts.db"
+    with closing(sqlite3.connect(file, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        server = serve(options=("--database", f"sqlite:///{file}?timeout=0.3"))
+        assert acknowledged(server, "M")
+        assert degraded(server) == 1
+        other.execute("ROLLBACK")
+    wait_until(lambda: get(server.port, "/readyz").text == "ready\n", "the spool is drained")
+    assert stored(f"sqlite:///{file}") == ["M"]
 
 
 # --- What nobody needs to wait for
