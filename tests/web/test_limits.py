@@ -88,13 +88,17 @@ def test_a_request_that_comes_too_slowly_is_answered_408(quick, start, drop):
 
 
 def test_requests_behind_one_another_have_each_their_own_time(quick):
+    asked = 0
     with closing(connect(quick.port)) as connection:
         end = time.monotonic() + 2.2
         while time.monotonic() < end:
             connection.sendall(b"GET /soap HTTP/1.1\r\n")
-            time.sleep(0.1)  # a slow client, and no wait for anything
+            # Others are answered meanwhile, so that it was read in two pieces.
+            assert get(quick.port, "/healthz").status == 200
             connection.sendall(b"Host: h\r\n\r\n")
             assert receive(connection).status == 200
+            asked += 1
+    assert asked > 2
 
 
 def test_an_idle_connection_is_closed_without_a_word(quick):
@@ -279,6 +283,46 @@ def test_a_trusted_proxy_may_have_more(serve):
     )
     with closing(connect(server.port)):
         assert get(server.port, "/soap").status == 200
+
+
+@pytest.mark.parametrize(
+    ("addresses", "peers"),
+    [
+        (["2001:db8::1", "2001:db8:0:0:ffff::2"], ["2001:db8::/64"]),
+        (["2001:db8:0:1::1", "2001:db8:0:2::1"], ["2001:db8:0:1::/64", "2001:db8:0:2::/64"]),
+        (["192.0.2.1", "192.0.2.2"], ["192.0.2.1", "192.0.2.2"]),
+        # IPv4 on a socket of both kinds: all of it would else be one /64.
+        (["::ffff:192.0.2.1", "::ffff:192.0.2.2"], ["192.0.2.1", "192.0.2.2"]),
+        (["64:ff9b::c000:201", "64:ff9b::c000:202"], ["192.0.2.1", "192.0.2.2"]),
+        # The neighbours on one link are several.
+        (["fe80::1%eth0", "fe80::2%eth0"], ["fe80::1%eth0", "fe80::2%eth0"]),
+    ],
+)
+def test_an_ipv6_peer_is_its_network(addresses, peers):
+    crowd = Crowd(100, 2)
+    for address in addresses:
+        assert not crowd.enter(address, 0.0)
+    room = len(addresses) if len(peers) > 1 else 0
+    for address in addresses[:room]:
+        assert not crowd.enter(address, 0.0)
+    for address, who in zip(addresses, peers, strict=False):
+        assert f"2 connections from {who} are open" in crowd.enter(address, 0.0)
+        crowd.leave(address)
+        assert not crowd.enter(address, 0.0)
+
+
+def test_connections_from_ipv6_are_limited(serve):
+    server = serve(
+        "[server]\nconnections_per_address = 1\n" + CSOFT,
+        options=("--listen", r"tcp:0:interface=\:\:1"),
+    )
+    found = wait_until(lambda: re.search(r"http://\[::1\]:(\d+)", server.log), "it listens")
+    with closing(socket.create_connection(("::1", int(found[1])), TIMEOUT)) as first:
+        first.sendall(HEAD)
+        with closing(socket.create_connection(("::1", int(found[1])), TIMEOUT)) as second:
+            answer = receive(second)
+        assert answer.status == 503
+        assert "1 connections from ::/64 are open (connections_per_address)" in answer.text
 
 
 def test_who_makes_room():

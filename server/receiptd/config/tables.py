@@ -232,8 +232,8 @@ class Server(_Table):
         default=0,
         ge=0,
         description="How many connections from one address may be open, in each process; 0: as "
-        "many as in all. Further ones are answered 503 and Retry-After. Trusted proxies are "
-        "exempt.",
+        "many as in all. IPv6 addresses count by their /64. Further ones are answered 503 and "
+        "Retry-After. Trusted proxies are exempt.",
         examples=[100],
     )
     requests_per_second: StrictInt = Field(

@@ -13,6 +13,8 @@ from __future__ import annotations
 import resource
 from collections import Counter
 from collections.abc import Iterable, MutableMapping
+from functools import lru_cache
+from ipaddress import IPv6Network, ip_address
 from math import ceil
 from time import monotonic
 from typing import Protocol
@@ -38,6 +40,12 @@ REPORT_EVERY = 10.0
 LIMITED = "limited"
 """The reason under which posts beyond the rate are counted, in `receiptd_rejected_posts_total`."""
 
+PREFIX = 64
+"""Bits of an IPv6 address that stand for one peer: whoever has one address has, as a rule, all of
+its /64 (RFC 4291, section 2.5.4; RFC 6177), and may come from a new one each time."""
+
+_NAT64 = IPv6Network("64:ff9b::/96")  # RFC 6052, section 2.1: an IPv4 address in its last 32 bits
+
 _log = Logger(namespace="receiptd.web")
 
 
@@ -58,11 +66,11 @@ class Crowd:
     def __init__(self, most: int, per_address: int) -> None:
         """
         :param most: connections in all.
-        :param per_address: connections from one address; 0: as many as in all.
+        :param per_address: connections from one `peer`; 0: as many as in all.
         """
         self.most = most
         self.per_address = per_address
-        self._by_address: Counter[str] = Counter()
+        self._by_peer: Counter[str] = Counter()
         self._inside = 0
         self.turned_away = 0
         """Connections that are open only until their 503 is read."""
@@ -76,26 +84,28 @@ class Crowd:
         :param address: None for a Unix socket, which has no limit of its own.
         :param proxy: whether it is a trusted proxy's, which has none either.
         """
-        if self.per_address and address is not None and not proxy:
-            held = self._by_address[address]
+        who = None if address is None else peer(address)
+        if self.per_address and who is not None and not proxy:
+            held = self._by_peer[who]
             if held >= self.per_address:
                 self._refused += 1
-                return f"{held} connections from {address} are open (connections_per_address)"
+                return f"{held} connections from {who} are open (connections_per_address)"
         if self._inside >= self.most and not self._make_room(now):
             self._refused += 1
             return f"{self._inside} connections are open (server.connections)"
         self._inside += 1
-        if address is not None:
-            self._by_address[address] += 1
+        if who is not None:
+            self._by_peer[who] += 1
         return ""
 
     def leave(self, address: str | None) -> None:
         """Count a connection out that was let in."""
         self._inside -= 1
         if address is not None:
-            self._by_address[address] -= 1
-            if self._by_address[address] <= 0:
-                del self._by_address[address]
+            who = peer(address)
+            self._by_peer[who] -= 1
+            if self._by_peer[who] <= 0:
+                del self._by_peer[who]
 
     def look(self, connections: Iterable[Waiting], now: float) -> None:
         """Once a second: find out who would make room, where it may be wanted soon."""
@@ -129,6 +139,26 @@ class Crowd:
                 self._closed += 1
                 return True
         return False
+
+
+@lru_cache(1024)
+def peer(address: str) -> str:
+    """Whom connections from `address` count for: an IPv4 address, also one that is written as an
+    IPv6 one, by itself; any other IPv6 address as its network of `PREFIX` bits. On a link of this
+    machine's own, which all have in common, each address is somebody else."""
+    if ":" not in address:
+        return address
+    try:
+        found = ip_address(address)
+    except ValueError:  # none that a socket gives
+        return address
+    if mapped := getattr(found, "ipv4_mapped", None):
+        return str(mapped)
+    if found.is_link_local:
+        return address
+    if found in _NAT64:
+        return str(ip_address(int(found) & 0xFFFFFFFF))
+    return str(IPv6Network((int(found), PREFIX), strict=False))
 
 
 class Rate:
