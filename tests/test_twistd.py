@@ -72,7 +72,10 @@ def test_twistd_serves_reloads_and_stops_as_receiptd_serve_does(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--database", "sqlite:////no/where/r.db"], "/no/where: no such folder"),
+        (
+            ["--database", "sqlite:////no/where/r.db", "--listen", "tcp:0:interface=127.0.0.1"],
+            "/no/where: no such folder",
+        ),
         (["--listen", "tcp:x"], "'tcp:x' is no Twisted endpoint description"),
         (["--database", "nonsense"], "--database: store.url: 'nonsense' is no URL"),
         (["--config", "nowhere.toml"], "nowhere.toml: no such file"),
