@@ -29,7 +29,7 @@ class Authority:
         self.file = folder / f"{name.replace(' ', '-')}.pem"
         self.file.write_bytes(self.certificate.public_bytes(serialization.Encoding.PEM))
 
-    def issue(self, name: str, stem: str, days: int = 30) -> tuple[Path, Path]:
+    def issue(self, name: str, stem: str, days: float = 30) -> tuple[Path, Path]:
         """A certificate and its key, as `<stem>.pem` and `<stem>.key`.
 
         :param days: for how many it is valid; negative: it ended so long ago.
@@ -59,7 +59,7 @@ class Authority:
         self,
         subject: x509.Name,
         key: ec.EllipticCurvePublicKey,
-        days: int,
+        days: float,
         authority: bool = False,
     ) -> x509.Certificate:
         now = datetime.now(UTC)

@@ -50,7 +50,7 @@ from receiptd.web.receiptlog import ReceiptLog
 if TYPE_CHECKING:
     from sqlalchemy import Engine
 
-    from receiptd.web.tls import Certificates
+    from receiptd.web.tls import Certificates, Files, Material
 
 _log = Logger(namespace="receiptd")
 
@@ -86,11 +86,13 @@ class Daemon(MultiService):
         *,
         listeners: Listeners | None = None,
         lock: ServerLock | None = None,
+        material: Material | None = None,
     ) -> None:
         """
         :param log: where lines of receipts go; if None, where the configuration says.
         :param listeners: with the sockets that the process was started with.
         :param lock: the store's, where it was taken already.
+        :param material: for TLS, where somebody else looks after its files; see `renew`.
         :raises LogError: where the log cannot be opened.
         """
         super().__init__()
@@ -133,7 +135,9 @@ class Daemon(MultiService):
         self._readiness = Readiness(
             reactor, self._pipeline, self._writer, self._reader, spool_folder
         )
+        self._material = material
         self._certificates: Certificates | None = None
+        self._certificate_files: Files | None = None
         self._shared: Shared | None = None
         self._every_second = task.LoopingCall(self._look_after)
         self._every_second.clock = reactor
@@ -184,13 +188,18 @@ class Daemon(MultiService):
         if tls is None:
             return None
         # OpenSSL's bindings take a while to import.
-        from receiptd.web.tls import Certificates, TlsError
+        from receiptd.web.tls import Certificates
 
-        try:
-            self._certificates = Certificates(tls, self._reactor)
-        except TlsError as error:
-            raise ListenError(f"server.tls: {error}") from None
+        if self._material is None:
+            self._certificate_files = certificate_files(tls, self._reactor, self.renew)
+            self._material = self._certificate_files.material
+        self._certificates = Certificates(self._material)
         return self._certificates.factory(self._site)
+
+    def renew(self, material: Material) -> None:
+        """Speak TLS by `material`, on the connections that come from now on."""
+        if self._certificates is not None:
+            self._certificates.use(material)
 
     def startService(self) -> None:
         """Open the store and begin to accept connections."""
@@ -237,8 +246,8 @@ class Daemon(MultiService):
 
     def _accept(self, _: None) -> list[str]:
         self._listeners.start(self._reactor)
-        if self._certificates is not None:
-            self._certificates.start()
+        if self._certificate_files is not None:
+            self._certificate_files.start()
         secure = self._listeners.secure
         return [address(each, each in secure) for each in self._listeners.addresses]
 
@@ -259,9 +268,12 @@ class Daemon(MultiService):
         warn_of_kept(kept)
         # All that can fail comes before anything changes.
         handlers = self._handlers(config)
-        if self._certificates is not None and config.server.tls is not None:
-            self._certificates.use(config.server.tls)
+        material = None
+        if self._certificate_files is not None and config.server.tls is not None:
+            material = self._certificate_files.check(config.server.tls)
         self.log.apply(config.log)
+        if self._certificate_files is not None and material is not None:
+            self._certificate_files.use(material)
         self._guard.renew(config.api.token)
         self._api.renew(each.phone_region for each in config.endpoint)
         self._writer.renew(policies=policies(config), regions=config.regions, quota=quota(config))
@@ -383,8 +395,8 @@ class Daemon(MultiService):
         self._readiness.leave()
         if self._bound is None:
             return
-        if self._certificates is not None:
-            self._certificates.stop()
+        if self._certificate_files is not None:
+            self._certificate_files.stop()
         farewell = Farewell(self._site, reactor, seconds)
         self._api.end_streams()
         ended = defer.maybeDeferred(super().stopService)
@@ -429,6 +441,21 @@ async def _in_thread(reactor: Any, function: Callable[[], object], seconds: floa
     # One of its own, since those of the reactor's pool are waited for when the process ends.
     Thread(target=run, daemon=True).start()
     return await done.addTimeout(seconds, reactor, lambda *_: False)
+
+
+def certificate_files(tls: Tls, reactor: Any, changed: Callable[[Material], object]) -> Files:
+    """Who looks after the files of `tls`.
+
+    :param changed: called with what they hold when that is something new.
+    :raises ListenError: where they cannot be used.
+    """
+    # OpenSSL's bindings take a while to import.
+    from receiptd.web.tls import Files, TlsError
+
+    try:
+        return Files(tls, reactor, changed)
+    except TlsError as error:
+        raise ListenError(f"server.tls: {error}") from None
 
 
 def warn_of_kept(keys: Sequence[str]) -> None:

@@ -19,7 +19,7 @@ from pathlib import Path
 from shutil import rmtree
 from socket import socket
 from tempfile import mkdtemp
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from twisted.internet import task
 from twisted.internet.defer import Deferred
@@ -35,10 +35,13 @@ from receiptd.listening import Inherited, Listeners
 from receiptd.log import Log
 from receiptd.metrics import FOLDER_VARIABLE
 from receiptd.process import announce, begin_log, introduce, refuse
-from receiptd.service import address, at_once, warn_of_kept
+from receiptd.service import address, at_once, certificate_files, warn_of_kept
 from receiptd.store.database import ServerLock
 from receiptd.systemd import Notifier
-from receiptd.worker import LOCK, ORDERS, REPORTS, SOCKETS, Assignment, pack
+from receiptd.worker import LOCK, ORDERS, REPORTS, SOCKETS, Assignment, Order, pack
+
+if TYPE_CHECKING:
+    from receiptd.web.tls import Files
 
 DEATHS = 5
 WITHIN = 30.0
@@ -103,16 +106,18 @@ class Worker(ProcessProtocol):
         self.running = self.ready = self.behind = False
         self._supervisor.ended(self, reason.value)
 
-    def order(self, config: Config) -> None:
-        """Have it serve by `config`."""
-        self.behind = True
-        self.transport.writeToChild(ORDERS, pack(config))
+    def order(self, order: Order) -> None:
+        """Have it serve by `order`."""
+        if self.running:
+            self.behind = self.behind or isinstance(order, Config)
+            self.transport.writeToChild(ORDERS, pack(order))
 
-    def signal(self, name: str) -> None:
+    def signal(self, number: signal.Signals) -> None:
         """Send it a signal."""
         if self.running:
             with suppress(ProcessExitedAlready):
-                self.transport.signalProcess(name)
+                # As a number: Twisted knows the names of few.
+                self.transport.signalProcess(int(number))
 
 
 class Supervisor:
@@ -133,6 +138,7 @@ class Supervisor:
         :param load: reads the configuration again.
         :param lock: the store's, taken.
         :param environment: of the workers.
+        :raises ListenError: where the certificates cannot be used.
         """
         self._reactor = reactor
         self._config = config
@@ -142,6 +148,9 @@ class Supervisor:
         self._notifier = notifier
         self._lock = lock
         self._environment = environment
+        self._certificates: Files | None = None
+        if config.server.tls is not None:
+            self._certificates = certificate_files(config.server.tls, reactor, self._order_all)
         self._workers = [Worker(number + 1, self) for number in range(config.server.workers)]
         self._announced = False
         self._reloading = False
@@ -156,6 +165,8 @@ class Supervisor:
         once, and what is to be made anew, such as the database, is made once."""
         self._spawn(self._workers[0])
         self._look.start(min(1.0, self._hung / 3))
+        if self._certificates is not None:
+            self._certificates.start()
 
     def stop(self) -> None:
         """End the workers in good order, then this process."""
@@ -164,15 +175,17 @@ class Supervisor:
         _log.info("stopping")
         self._notifier.stopping(seconds)
         self._listeners.shut()
+        if self._certificates is not None:
+            self._certificates.stop()
         for worker in self._workers:
-            worker.signal("TERM")
+            worker.signal(signal.SIGTERM)
         self._reactor.callLater(seconds + OVERTIME, self._run_out)
         self._stop_when_alone()
 
     def abandon(self) -> None:
         """End the workers at once."""
         for worker in self._workers:
-            worker.signal("KILL")
+            worker.signal(signal.SIGKILL)
 
     def reload(self) -> None:
         """Read the configuration again, and have the workers go by it."""
@@ -182,24 +195,39 @@ class Supervisor:
         try:
             config = self._load()
             config, kept = taken_over(self._config, config)
+            # All that a worker could stumble over.
+            for endpoint in config.endpoint:
+                endpoint.bind()
+            material = None
+            if self._certificates is not None and config.server.tls is not None:
+                material = self._certificates.check(config.server.tls)
             self._log.apply(config.log)
         except CannotStart as error:
             refuse(str(error))
+        except Exception:
+            _log.failure("the new configuration is not used: the old one stays in force")
         else:
             warn_of_kept(kept)
+            if self._certificates is not None and material is not None:
+                self._certificates.use(material)
             _log.info("the configuration was reloaded")
             self._config = config
-            for worker in self._workers:
-                if worker.running:
-                    worker.order(config)
+            self._order_all(config)
         self._reloading = True
         self._reloaded()
+
+    def _order_all(self, order: Order) -> None:
+        """Have all workers serve by `order`. Those that are started later will, too."""
+        for worker in self._workers:
+            worker.order(order)
 
     def reopen_log(self) -> None:
         """Have everybody open the log's file anew."""
         self._log.reopen()
         for worker in self._workers:
-            worker.signal("USR1")
+            # One that starts does not obey yet; it finds the file where it is.
+            if worker.ready:
+                worker.signal(signal.SIGUSR1)
 
     # --- What the workers tell
 
@@ -303,7 +331,10 @@ class Supervisor:
             )
             self._reactor.callLater(SHORTEST_BREAK, self._spawn, worker)
             return
-        assignment = Assignment(self._config, [each.request for each in sockets], lock is not None)
+        material = self._certificates.material if self._certificates is not None else None
+        assignment = Assignment(
+            self._config, [each.request for each in sockets], lock is not None, material
+        )
         worker.transport.writeToChild(ORDERS, pack(assignment))
         if not worker.pause:
             _log.info(
@@ -323,7 +354,7 @@ class Supervisor:
                     number=worker.number,
                     seconds=now - worker.heard,
                 )
-                worker.signal("KILL")
+                worker.signal(signal.SIGKILL)
             if worker.ready and worker.pause and now - worker.since > WITHIN:
                 worker.pause = 0.0
                 worker.deaths.clear()

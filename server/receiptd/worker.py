@@ -1,9 +1,10 @@
 """One of several processes that serve: what its supervisor gives it, and how they talk.
 
-The supervisor writes to the worker's descriptor 3: first its `Assignment`, later a new `Config`
-for each reload; each is a pickle behind its length. The end of that pipe is the end of the
-supervisor, and so of the worker. The worker writes lines to descriptor 4: `ready` or `alive`, and
-how it is. The other descriptors are the store's lock, and the listening sockets.
+The supervisor writes to the worker's descriptor 3: first its `Assignment`, later an `Order` for
+each reload and for each new certificate; each is a pickle behind its length. The end of that pipe
+is the end of the supervisor, and so of the worker. The worker writes lines to descriptor 4:
+`ready` or `alive`, and how it is. The other descriptors are the store's lock, and the listening
+sockets.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import struct
 import sys
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, Union
 
 from twisted.internet.abstract import FileDescriptor
 from twisted.logger import LogLevel
@@ -27,6 +28,9 @@ from receiptd.listening import Inherited, Listeners
 from receiptd.process import Process, begin_log
 from receiptd.service import Daemon
 from receiptd.store.database import ServerLock
+
+if TYPE_CHECKING:
+    from receiptd.web.tls import Material
 
 ORDERS = 3
 REPORTS = 4
@@ -45,9 +49,16 @@ class Assignment(NamedTuple):
     """What each of the sockets was bound for: see `listening.Inherited`."""
     locked: bool
     """Whether the store's lock is among the descriptors."""
+    material: Material | None
+    """For TLS: the supervisor looks after the files, so that one that cannot be used is said
+    once, and keeps no worker from starting."""
 
 
-def pack(order: Assignment | Config) -> bytes:
+Order: TypeAlias = Union[Config, "Material"]
+"""What a worker may be told once it serves."""
+
+
+def pack(order: Assignment | Order) -> bytes:
     """`order` as it goes through the pipe."""
     # Between two processes of one program, of which one has started the other: nobody else can
     # write there.
@@ -59,10 +70,10 @@ class _Orders(FileDescriptor):
     """Reads what the supervisor writes."""
 
     def __init__(
-        self, reactor: Any, take: Callable[[Config], object], end: Callable[[], object]
+        self, reactor: Any, take: Callable[[Order], object], end: Callable[[], object]
     ) -> None:
         """
-        :param take: called with each new configuration.
+        :param take: called with each order.
         :param end: called when the supervisor is gone.
         """
         super().__init__(reactor)
@@ -182,12 +193,26 @@ def _serve(assignment: Assignment) -> int:
         inherited.append(Inherited(socket.socket(fileno=SOCKETS + number), request))
     lock = ServerLock.inherited(config.store.url, LOCK) if assignment.locked else None
     log = begin_log(config, reactor)
-    daemon = Daemon(config, reactor, log, listeners=Listeners(inherited), lock=lock)
+    daemon = Daemon(
+        config,
+        reactor,
+        log,
+        listeners=Listeners(inherited),
+        lock=lock,
+        material=assignment.material,
+    )
     # Its supervisor says it for all workers.
     process = Process(reactor, daemon, _Reports(), level=LogLevel.debug)
     process.start()
     signals.obey_supervisor(reactor, stop=process.stop)
-    _Orders(reactor, lambda new: process.reload(lambda: new), process.stop)
+
+    def take(order: Order) -> None:
+        if isinstance(order, Config):
+            process.reload(lambda: order)
+        else:
+            daemon.renew(order)
+
+    _Orders(reactor, take, process.stop)
     process.serve()
     code = process.run()
     log.close()

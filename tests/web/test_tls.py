@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 import socket
@@ -14,11 +15,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from twisted.internet.task import Clock
+from twisted.logger import capturedLogs, formatEvent
 
 from certificates import Authority
-from daemon import CSOFT, Server, wait_until
+from daemon import CSOFT, SAMPLES, Server, wait_until
 from receiptd.config import Tls
-from receiptd.web.tls import TlsError, cautions, load
+from receiptd.web.tls import LOOK, Files, TlsError, cautions, load
 from wire import TIMEOUT, Answer, get, receive
 
 
@@ -49,9 +52,12 @@ class Secured(NamedTuple):
 def secured(serve, tmp_path):
     """Starts a server with TLS."""
 
-    def start(more: str = "", authority: Authority | None = None) -> Secured:
+    def start(
+        more: str = "", authority: Authority | None = None, *, workers: int = 1, days: float = 30
+    ) -> Secured:
         authority = authority or Authority(tmp_path)
-        server = serve(settings(*authority.issue("receiptd", "server"), more))
+        files = authority.issue("receiptd", "server", days)
+        server = serve(settings(*files, more), options=("--workers", str(workers)))
         return Secured(server, tls_port(server), authority)
 
     return start
@@ -285,6 +291,101 @@ def test_a_bad_certificate_is_refused_and_the_old_one_stays(secured):
     wait_until(lambda: "the new configuration is not used" in server.log, "and says so")
     assert presented(port, authority.client()) == "receiptd"
     assert "Traceback" not in server.log
+
+
+def test_workers_get_what_their_supervisor_has_found_to_be_usable(secured):
+    server, port, authority = secured(workers=2)
+    client = authority.client()
+    authority.issue("renewed", "server")
+    said = "new connections get the certificate"
+    wait_until(lambda: said in server.log, "the new one is read")
+    wait_until(
+        lambda: {presented(port, client) for _ in range(8)} == {"renewed"}, "all present it"
+    )
+    assert server.log.count(said) == 1
+
+    # Of a bad one they hear nothing, and it is said once: when it is there, and at each reload.
+    authority.issue("x", "server", days=-1)
+    kept = "what was used before is kept"
+    wait_until(lambda: kept in server.log, "it is refused")
+    server.process.send_signal(signal.SIGHUP)
+    wait_until(lambda: "the new configuration is not used" in server.log, "the reload is refused")
+    assert "the configuration was reloaded" not in server.log
+    assert server.log.count("expired on 20") == 2
+
+    # Nor does it keep a worker from starting that has died.
+    processes = server.processes()
+    for process in processes:
+        os.kill(process, signal.SIGKILL)
+    wait_until(
+        lambda: len(server.processes()) == 2 and not {*server.processes()} & {*processes},
+        "others are started",
+    )
+    assert {presented(port, client) for _ in range(8)} == {"renewed"}
+    assert server.log.count("expired on 20") == 2
+
+    # A good one ends all that.
+    authority.issue("third", "server")
+    server.process.send_signal(signal.SIGHUP)
+    wait_until(lambda: "the configuration was reloaded" in server.log, "it is reloaded")
+    wait_until(lambda: {presented(port, client) for _ in range(8)} == {"third"}, "all present it")
+    assert server.stop() == 0
+    assert "Traceback" not in server.log
+
+
+def test_a_bad_file_that_a_reload_has_refused_is_not_refused_once_more(tmp_path):
+    authority, clock = Authority(tmp_path), Clock()
+    certificate, key = authority.issue("receiptd", "server")
+    tls = Tls(certificate=str(certificate), key=str(key))
+    with capturedLogs() as events:
+        files = Files(tls, clock, lambda _: None)
+        first = files.material
+        authority.issue("x", "server", days=-1)
+        with pytest.raises(TlsError):
+            files.check(tls)
+        files.start()
+        clock.pump([LOOK] * 5)
+        files.stop()
+    assert [formatEvent(event) for event in events] == []
+    assert files.material is first
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_certificate_that_expires_in_use_hinders_no_other_change(secured, workers):
+    server, port, authority = secured(workers=workers, days=4 / 86400)
+    careless = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    careless.check_hostname, careless.verify_mode = False, ssl.CERT_NONE
+    wait_until(lambda: not valid(port, authority), "it expires")
+    server.config.write_text(server.config.read_text().replace("BLUE.music", "new"))
+    server.process.send_signal(signal.SIGHUP)
+    wait_until(lambda: "the configuration was reloaded" in server.log, "it is reloaded")
+    body = (SAMPLES / "csoft-v5-qualified.xml").read_bytes().replace(b"BLUE.music", b"new")
+    wait_until(
+        lambda: b"<Report>0</Report>" in exchange(port, careless, request(body)).body,
+        "the new PIN counts",
+    )
+
+
+def valid(port: int, authority: Authority) -> bool:
+    try:
+        presented(port, authority.client())
+    except ssl.SSLCertVerificationError:
+        return False
+    return True
+
+
+def test_what_workers_cannot_start_with_is_said_in_a_line(serve, tmp_path):
+    files = Authority(tmp_path).issue("receiptd", "server", days=-1)
+    with pytest.raises(AssertionError) as ended:
+        serve(settings(*files), options=("--workers", "2"))
+    assert str(ended.value).count("the certificate expired on 20") == 1
+    assert "Traceback" not in str(ended.value)
+
+
+def test_a_key_stays_out_of_what_is_shown_of_it(tmp_path):
+    certificate, key = Authority(tmp_path).issue("receiptd", "server")
+    shown = repr(load(Tls(certificate=str(certificate), key=str(key))))
+    assert "PRIVATE KEY" not in shown
 
 
 @pytest.mark.parametrize("label", BAD)

@@ -9,7 +9,8 @@ from __future__ import annotations
 import os
 import stat
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -48,16 +49,37 @@ class TlsError(ConfigError):
     """Certificates that cannot be used; the text says which and why."""
 
 
-def load(tls: Tls) -> SSL.Context:
+@dataclass(frozen=True, slots=True)
+class Material:
+    """What the files of `tls` held, all of it PEM and usable: see `load`."""
+
+    tls: Tls
+    certificates: bytes
+    key: bytes = field(repr=False)
+    client_ca: bytes
+    """Empty where clients need no certificate."""
+    seen: tuple[object, ...]
+    """What the files looked like right before they were read."""
+
+
+def load(tls: Tls) -> Material:
     """What `tls` says, read from its files.
 
     :raises TlsError: where a file cannot be read or used, the certificate is not valid now, or
         the key is another one's.
     """
-    chain = _certificates(tls.certificate)
     key_file = tls.key or tls.certificate
-    key = _key(key_file)
-    leaf = chain[0]
+    # The look comes first: a change in between is then seen later.
+    seen = _fingerprint(tls)
+    material = Material(
+        tls=tls,
+        certificates=_read(tls.certificate),
+        key=_read(key_file),
+        client_ca=_read(tls.client_ca) if tls.client_ca else b"",
+        seen=seen,
+    )
+    leaf = _certificates(tls.certificate, material.certificates)[0]
+    key = _key(key_file, material.key)
     if _public(leaf.public_key()) != _public(key.public_key()):
         raise TlsError(f"{key_file}: the key is not that of the certificate {tls.certificate}")
     now = datetime.now(UTC)
@@ -71,9 +93,10 @@ def load(tls: Tls) -> SSL.Context:
             f"{leaf.not_valid_before_utc:%Y-%m-%dT%H:%M:%SZ} on"
         )
     try:
-        return _context(tls, chain, key)
+        _context(material)
     except (SSL.Error, ValueError) as error:
         raise TlsError(f"{tls.certificate}: cannot be used: {_words(error)}") from None
+    return material
 
 
 def cautions(tls: Tls) -> list[str]:
@@ -83,7 +106,7 @@ def cautions(tls: Tls) -> list[str]:
     try:
         if Path(key_file).stat().st_mode & stat.S_IROTH:
             found.append(f"the private key {key_file} can be read by every user: chmod 640 it")
-        ends = _certificates(tls.certificate)[0].not_valid_after_utc
+        ends = _certificates(tls.certificate, _read(tls.certificate))[0].not_valid_after_utc
         if ends - datetime.now(UTC) < EXPIRES_SOON:
             found.append(f"the certificate {tls.certificate} expires on {ends:%Y-%m-%d %H:%M} UTC")
     except (OSError, TlsError):
@@ -91,7 +114,10 @@ def cautions(tls: Tls) -> list[str]:
     return found
 
 
-def _context(tls: Tls, chain: Sequence[x509.Certificate], key: Any) -> SSL.Context:
+def _context(material: Material) -> SSL.Context:
+    tls = material.tls
+    chain = _certificates(tls.certificate, material.certificates)
+    key = _key(tls.key or tls.certificate, material.key)
     context = SSL.Context(SSL.TLS_SERVER_METHOD)
     context.set_min_proto_version(_VERSIONS[tls.minimum])
     context.set_cipher_list(CIPHERS)
@@ -106,14 +132,17 @@ def _context(tls: Tls, chain: Sequence[x509.Certificate], key: Any) -> SSL.Conte
         for above in chain[1:]:
             context.add_extra_chain_cert(crypto.X509.from_cryptography(above))
         context.use_privatekey(crypto.PKey.from_cryptography_key(key))
+        if tls.client_ca:
+            store: Any = context.get_cert_store()
+            for issuer in _certificates(tls.client_ca, material.client_ca):
+                trusted = crypto.X509.from_cryptography(issuer)
+                store.add_cert(trusted)
+                context.add_client_ca(trusted)
     context.check_privatekey()
     context.set_alpn_select_callback(_agree)
     # Without one OpenSSL refuses to resume a session where client certificates are asked for.
     context.set_session_id(b"receiptd")
     if tls.client_ca:
-        _certificates(tls.client_ca)
-        context.load_verify_locations(tls.client_ca)
-        context.load_client_ca(os.fsencode(tls.client_ca))
         context.set_verify(
             SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT,
             lambda _connection, _certificate, _number, _depth, good: bool(good),
@@ -133,16 +162,16 @@ def _read(file: str) -> bytes:
         raise TlsError(f"{file}: cannot be read: {error.strerror}") from None
 
 
-def _certificates(file: str) -> list[x509.Certificate]:
+def _certificates(file: str, content: bytes) -> list[x509.Certificate]:
     try:
-        return x509.load_pem_x509_certificates(_read(file))
+        return x509.load_pem_x509_certificates(content)
     except ValueError:
         raise TlsError(f"{file}: holds no certificate in PEM") from None
 
 
-def _key(file: str) -> Any:
+def _key(file: str, content: bytes) -> Any:
     try:
-        return serialization.load_pem_private_key(_read(file), None)
+        return serialization.load_pem_private_key(content, None)
     except TypeError:
         raise TlsError(
             f"{file}: the key has a passphrase: take it off with openssl pkey -in {file} -out FILE"
@@ -166,20 +195,19 @@ def _words(error: Exception) -> str:
     return str(error)
 
 
-@implementer(IOpenSSLServerConnectionCreator)
-class Certificates:
-    """Makes the TLS side of new connections, of whatever the files hold by then."""
+class Files:
+    """Looks after the files, and reads them again once they have changed."""
 
-    def __init__(self, tls: Tls, reactor: Any) -> None:
+    def __init__(self, tls: Tls, reactor: Any, changed: Callable[[Material], object]) -> None:
         """
+        :param changed: called with what is to be used from now on, when that is something new.
         :raises TlsError: as `load`.
         """
-        self._tls = tls
-        # Before the files are read: a change in between is then seen later.
-        self._loaded = self._seen = _fingerprint(tls)
-        self._context = load(tls)
-        for caution in cautions(tls):
-            _log.warn("{caution}", caution=caution)
+        self.material = load(tls)
+        """What is in use."""
+        self._changed = changed
+        self._seen = self._refused = self.material.seen
+        _caution(tls)
         self._looking = task.LoopingCall(self.look)
         self._looking.clock = reactor
 
@@ -192,6 +220,72 @@ class Certificates:
         if self._looking.running:
             self._looking.stop()
 
+    def look(self) -> None:
+        """Read the files again where they have changed and seem to be whole."""
+        tls = self.material.tls
+        now, before = _fingerprint(tls), self._seen
+        self._seen = now
+        # Said once for each change, whether it is used or not.
+        if now == before and now not in (self.material.seen, self._refused):
+            try:
+                self.use(self.check(tls))
+            except TlsError as error:
+                _log.error("{error}: what was used before is kept", error=error)
+
+    def check(self, tls: Tls) -> Material:
+        """What the files of `tls` hold; where they are as they were, what is in use already, so
+        that a certificate which has expired in use hinders no other change.
+
+        :raises TlsError: as `load`.
+        """
+        seen = _fingerprint(tls)
+        if (tls, seen) == (self.material.tls, self.material.seen):
+            return self.material
+        try:
+            return load(tls)
+        except TlsError:
+            self._refused = seen
+            raise
+
+    def use(self, material: Material) -> None:
+        """Go on with what `check` has given, for the connections that come from now on."""
+        if material is self.material:
+            return
+        self.material = material
+        self._changed(material)
+        _log.info("new connections get the certificate {file}", file=material.tls.certificate)
+        _caution(material.tls)
+
+
+def _caution(tls: Tls) -> None:
+    for caution in cautions(tls):
+        _log.warn("{caution}", caution=caution)
+
+
+def _fingerprint(tls: Tls) -> tuple[object, ...]:
+    """What changes whenever one of the files does."""
+    found: list[object] = []
+    for file in (tls.certificate, tls.key, tls.client_ca):
+        try:
+            status = os.stat(file) if file else None  # noqa: PTH116 follows certbot's links
+        except OSError as error:
+            found.append((file, error.errno))
+        else:
+            found.append((file, status and (status.st_ino, status.st_size, status.st_mtime_ns)))
+    return tuple(found)
+
+
+@implementer(IOpenSSLServerConnectionCreator)
+class Certificates:
+    """Makes the TLS side of new connections."""
+
+    def __init__(self, material: Material) -> None:
+        self._context = _context(material)
+
+    def use(self, material: Material) -> None:
+        """Go by `material`, for the connections that come from now on."""
+        self._context = _context(material)
+
     def factory(self, served: Any) -> TLSMemoryBIOFactory:
         """Serves `served`, a Twisted factory, under TLS."""
         creator: Any = self
@@ -202,43 +296,6 @@ class Certificates:
     def serverConnectionForTLS(self, _protocol: Any) -> SSL.Connection:
         """A new connection's TLS side."""
         return SSL.Connection(self._context, None)
-
-    def look(self) -> None:
-        """Read the files again where they have changed and seem to be whole."""
-        now = _fingerprint(self._tls)
-        changed = now != self._loaded and now == self._seen
-        self._seen = now
-        if changed:
-            self._loaded = now  # said once for each change, whether it is used or not
-            try:
-                self.use(self._tls)
-            except TlsError as error:
-                _log.error("{error}: what was used before is kept", error=error)
-
-    def use(self, tls: Tls) -> None:
-        """Read the files of `tls`, for the connections that come from now on.
-
-        :raises TlsError: as `load`; what was used before still is.
-        """
-        seen = _fingerprint(tls)
-        self._context = load(tls)
-        self._tls, self._loaded = tls, seen
-        _log.info("new connections get the certificate {file}", file=tls.certificate)
-        for caution in cautions(tls):
-            _log.warn("{caution}", caution=caution)
-
-
-def _fingerprint(tls: Tls) -> tuple[object, ...]:
-    """What changes whenever one of the files does."""
-    found: list[object] = []
-    for file in (tls.certificate, tls.key, tls.client_ca):
-        try:
-            status = os.stat(file) if file else None  # noqa: PTH116 follows certbot's links
-        except OSError as error:
-            found.append(error.errno)
-        else:
-            found.append(status and (status.st_ino, status.st_size, status.st_mtime_ns))
-    return tuple(found)
 
 
 class _PeerClosed(Exception):
