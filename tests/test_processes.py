@@ -197,6 +197,28 @@ def test_the_log_of_all_is_one_and_its_lines_are_whole(serve):
     assert [line for line in server.log.splitlines() if not line.startswith("20")] == []
 
 
+def test_why_a_worker_does_not_start_again_is_in_the_log_as_well(serve, tmp_path):
+    log = tmp_path / "receiptd.log"
+    config = f'[log]\nfile = "{log}"\n'
+    server = Logging(tmp_path, config, "tcp:0:interface=127.0.0.1", list(TWO))
+    try:
+        (tmp_path / "receipts.db-spool").rename(tmp_path / "elsewhere")
+        (tmp_path / "receipts.db-spool").touch()
+        os.kill(server.processes()[0], signal.SIGKILL)
+        wait_until(lambda: "ended with exit code 1 and is started again" in log.read_text(), "it")
+        assert re.search(r"CRITICAL: .*receipts\.db-spool", log.read_text())
+    finally:
+        server.kill()
+
+
+class Logging(Server):
+    """A server that logs to a file of its own."""
+
+    def start(self) -> None:
+        self.log_file = self.folder / "receiptd.log"
+        super().start()
+
+
 def test_a_worker_is_started_by_nobody_else(tmp_path):
     done = subprocess.run(
         [sys.executable, "-m", "receiptd", "worker", "1"],

@@ -97,8 +97,8 @@ def become(who: Account) -> None:
 @contextmanager
 def acting_as(who: Account | None) -> Iterator[None]:
     """Have what is opened and made meanwhile opened and made as `who`, whose it then is; root
-    itself would follow whatever link that user has put there."""
-    if who is None:
+    itself would follow whatever link that user has put there. Whoever is `who` by now stays it."""
+    if who is None or os.geteuid() == who.user_id:
         yield
         return
     groups, group_id = os.getgroups(), os.getegid()

@@ -17,7 +17,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python import usage
 
-from receiptd import signals
+from receiptd import privileges, signals
 from receiptd.config import Config, describe, find, load, refuse_exposed
 from receiptd.errors import CannotStart
 from receiptd.log import Log
@@ -84,7 +84,10 @@ class Tap(Service):
         with _failing_clearly():
             from twisted.internet import reactor
 
-            log = Log(self._config.log) if self._config.log.file else _TwistdLog(self._config.log)
+            server = self._config.server
+            made = Log if self._config.log.file else _TwistdLog
+            who = privileges.account(server.user, server.group)
+            log = made(self._config.log, lambda: privileges.acting_as(who))
             self._daemon = Daemon(self._config, reactor, log)
             self._daemon.privilegedStartService()
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import signal
 import socket
 import struct
 import sys
@@ -19,12 +20,13 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, Union
 
 from twisted.internet.abstract import FileDescriptor
-from twisted.logger import LogLevel
+from twisted.logger import Logger, LogLevel
 
 from receiptd import signals
 from receiptd.config import Config
 from receiptd.errors import CannotStart
 from receiptd.listening import Inherited, Listeners
+from receiptd.log import Log
 from receiptd.process import Process, begin_log
 from receiptd.service import Daemon
 from receiptd.store.database import ServerLock
@@ -37,6 +39,8 @@ REPORTS = 4
 LOCK = 5
 SOCKETS = 6
 """The descriptors that a worker is started with; the sockets are this one and those behind."""
+
+_log = Logger(namespace="receiptd")
 
 _LENGTH = struct.Struct("!I")
 
@@ -167,6 +171,9 @@ class _Reports:
 
 def main() -> int:
     """Serve as the supervisor says; the exit code."""
+    # What a terminal sends to all its processes is for the supervisor, from now on.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     for descriptor in (ORDERS, REPORTS, LOCK):
         with suppress(OSError):
             os.set_inheritable(descriptor, False)
@@ -193,11 +200,25 @@ def _serve(assignment: Assignment) -> int:
         inherited.append(Inherited(socket.socket(fileno=SOCKETS + number), request))
     lock = ServerLock.inherited(config.store.url, LOCK) if assignment.locked else None
     log = begin_log(config, reactor)
+    try:
+        return _serve_on(reactor, assignment, Listeners(inherited), lock, log)
+    except CannotStart as error:
+        if config.log.file:  # and not only on standard error
+            _log.critical("{error}", error=error)
+        raise
+    finally:
+        log.close()
+
+
+def _serve_on(
+    reactor: Any, assignment: Assignment, listeners: Listeners, lock: ServerLock | None, log: Log
+) -> int:
+    config = assignment.config
     daemon = Daemon(
         config,
         reactor,
         log,
-        listeners=Listeners(inherited),
+        listeners=listeners,
         lock=lock,
         material=assignment.material,
     )
@@ -214,6 +235,4 @@ def _serve(assignment: Assignment) -> int:
 
     _Orders(reactor, take, process.stop)
     process.serve()
-    code = process.run()
-    log.close()
-    return code
+    return process.run()
