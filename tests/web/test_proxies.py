@@ -10,7 +10,7 @@ from typing import NamedTuple
 import pytest
 
 from daemon import CSOFT, wait_until
-from receiptd.web.proxies import Asker, Proxies
+from receiptd.web.proxies import UNKNOWN, Asker, Proxies
 from wire import get, post, receive
 
 TRUSTED = Proxies([ip_network("10.0.0.0/8"), ip_network("127.0.0.1"), ip_network("fd00::/8")])
@@ -72,16 +72,23 @@ CASES = [
     forwarded("quoted", b'for="192.0.2.43:47011";proto="HTTPS"', "192.0.2.43", "https"),
     forwarded("quoted pairs", rb'for="192.0.2\.43"', "192.0.2.43"),
     forwarded("a comma within quotes", b'for=1.2.3.4;by="a,b"', "1.2.3.4"),
-    forwarded("a forged start", b'for=6.6.6.6;x=", for=1.2.3.4', "127.0.0.1"),
+    forwarded("a forged start", b'for=6.6.6.6;x=", for=1.2.3.4', UNKNOWN),
     forwarded("whose scheme", b"for=6.6.6.6;proto=http, for=1.2.3.4;proto=https, for=10.0.0.1",
               "1.2.3.4", "https"),
-    forwarded("IPv6 without quotes", b"for=[2001:db8::1]", "127.0.0.1"),
-    forwarded("space around the equals sign", b"for = 1.2.3.4", "127.0.0.1"),
-    forwarded("for twice", b"for=1.2.3.4;for=6.6.6.6", "127.0.0.1"),
+    forwarded("IPv6 without quotes", b"for=[2001:db8::1]", UNKNOWN),
+    forwarded("space around the equals sign", b"for = 1.2.3.4", UNKNOWN),
+    forwarded("for twice", b"for=1.2.3.4;for=6.6.6.6", UNKNOWN),
     forwarded("no for", b"proto=https", "127.0.0.1"),
     forwarded("a scheme that is none", b"for=1.2.3.4;proto=gopher", "1.2.3.4"),
     Case("both agree", "1.2.3.4", x=(b"1.2.3.4",), forwarded=(b"for=1.2.3.4",)),
-    Case("one is the client's own", "127.0.0.1", x=(b"6.6.6.6",), forwarded=(b"for=1.2.3.4",)),
+    Case("a forged line", "1.2.3.4", "https",
+         forwarded=(b'for=6.6.6.6;x="', b"for=1.2.3.4;proto=https")),
+    Case("a trusted proxy's broken line", UNKNOWN, None, forwarded=(b"for==", b"for=10.0.0.1")),
+    forwarded("empty elements", b"for=1.2.3.4,, ,for=10.0.0.2", "10.0.0.2"),
+    forwarded("an empty header", b"", "127.0.0.1"),
+    forwarded("a semicolon at the end", b"for=1.2.3.4;", "1.2.3.4"),
+    forwarded("a semicolon at the start", b";for=1.2.3.4", UNKNOWN),
+    Case("one is the client's own", UNKNOWN, x=(b"6.6.6.6",), forwarded=(b"for=1.2.3.4",)),
     Case("scheme", "127.0.0.1", "https", proto=(b"HTTPS",)),
     Case("scheme of the nearest", "127.0.0.1", "http", proto=(b"https, http",)),
     Case("scheme that is none", "127.0.0.1", None, proto=(b"https://",)),
@@ -148,6 +155,19 @@ def test_the_same_over_a_unix_socket(serve, tmp_path, sample):
     # TCP is not among those trusted.
     answer = post(server.port, body, headers=["X-Forwarded-For: 198.51.100.7"])
     assert b"<Report>2</Report>" in answer.body
+
+
+@pytest.mark.parametrize(
+    "own", ['Forwarded: for="', "Forwarded: for=8.8.8.8"], ids=["broken", "another's"]
+)
+def test_no_header_of_a_clients_own_makes_it_the_proxy(serve, sample, own):
+    """Though the proxy appends to it, or writes the other header beside it."""
+    server = serve(PROXIES + CSOFT + 'networks = ["127.0.0.1", "198.51.100.0/24"]\n')
+    body = sample("csoft-v5-qualified.xml")
+    assert b"<Report>0</Report>" in post(server.port, body).body
+    for headers in ([own, "X-Forwarded-For: 203.0.113.9"], [f"{own}, for=203.0.113.9"]):
+        assert b"<Report>2</Report>" in post(server.port, body, headers=headers).body
+    wait_until(lambda: "the address unknown is in none" in server.log, "the log says so")
 
 
 def test_without_trusted_proxies_the_headers_are_ignored(serve, sample):

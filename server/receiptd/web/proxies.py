@@ -18,6 +18,10 @@ from typing import Literal, NamedTuple
 UNIX: Literal["unix"] = "unix"
 """Stands in the list of trusted proxies for whoever connects to a Unix socket."""
 
+UNKNOWN = "unknown"
+"""Who asks where the headers do not agree on it, or cannot be read: somebody who is in no network.
+Not the proxy's own address: whoever can make a header unreadable could else take it on."""
+
 MOST_HOPS = 20
 """Proxies that a request may have come through; of a longer list the right end is read."""
 
@@ -35,7 +39,7 @@ class Asker(NamedTuple):
     """Who asks, and how."""
 
     address: str | None
-    """None: unknown, behind a Unix socket."""
+    """None: whoever is behind a Unix socket; or `UNKNOWN`."""
     scheme: str | None
     """What the proxy was asked by, `http` or `https`; None where it does not say."""
 
@@ -69,9 +73,9 @@ class Proxies:
     ) -> Asker:
         """Who asks, given the connection's peer and all values of the three headers.
 
-        What cannot be read leaves the address of the proxy that said it. So do two headers that
-        name different addresses: a proxy that writes one passes the other on as its client sent
-        it.
+        What is no address leaves the address of the proxy that said it. It is `UNKNOWN` where
+        `Forwarded` breaks its grammar, and where two headers name different addresses: a proxy
+        that writes one passes the other on as its client sent it.
         """
         if not self.trusts(peer):
             return Asker(peer, None)
@@ -80,16 +84,17 @@ class Proxies:
         if forwarded_for:
             found.append(self._nearest(peer, [_node(each) for each in _list(forwarded_for)])[0])
         if forwarded:
-            elements = _elements(_text(forwarded))
-            address, index = self._nearest(peer, [_node(each.get("for")) for each in elements])
+            elements = _elements(forwarded)
+            hops = [UNKNOWN if each is _BROKEN else _node(each.get("for")) for each in elements]
+            address, index = self._nearest(peer, hops)
             found.append(address)
             if index is not None and (said := elements[index].get("proto", "").lower()):
                 said_scheme = said if said in ("http", "https") else None
                 if scheme and said_scheme != scheme:
-                    return Asker(found[0] if len(set(found)) == 1 else peer, None)
+                    said_scheme = None
                 scheme = said_scheme
         if len(set(found)) > 1:
-            return Asker(peer, scheme)
+            return Asker(UNKNOWN, scheme)
         return Asker(found[0] if found else peer, scheme)
 
     def _nearest(
@@ -138,29 +143,37 @@ def _node(text: str | None) -> str | None:
     return str(getattr(address, "ipv4_mapped", None) or address)
 
 
-def _elements(text: str) -> list[dict[str, str]]:
-    """The elements of a `Forwarded` header, each by parameter in lower case; none where any part
-    of it breaks the grammar, or names a parameter twice."""
+_BROKEN: dict[str, str] = {}
+"""Stands for a line of `Forwarded` that breaks the grammar."""
+
+
+def _elements(values: Sequence[bytes]) -> list[dict[str, str]]:
+    """The elements of all lines of `Forwarded`, each by parameter in lower case. One that breaks
+    the grammar is `_BROKEN`, and nothing to the others: they may be of another proxy."""
+    return [each for value in values for each in _elements_of(value.decode("iso8859-1"))]
+
+
+def _elements_of(line: str) -> list[dict[str, str]]:
     elements: list[dict[str, str]] = [{}]
     place = 0
-    while place <= len(text):
-        pair = _PAIR.match(text, place)
+    while place <= len(line):
+        pair = _PAIR.match(line, place)
         if pair:
             name, value = pair[1].lower(), pair[2]
             if name in elements[-1]:
-                return []
+                break  # RFC 7239, section 4: once in an element
             if value.startswith('"'):
                 value = re.sub(r"\\(.)", r"\1", value[1:-1], flags=re.DOTALL)
             elements[-1][name] = value
             place = pair.end()
-        if place == len(text):
+        if place == len(line):
             return elements
-        if text[place] == ";" and pair:
+        if line[place] == ";" and pair:
             place += 1
             continue
-        gap = _COMMA.match(text, place)
+        gap = _COMMA.match(line, place)
         if gap is None:
-            return []
+            break
         elements.append({})
         place = gap.end()
-    return elements
+    return [_BROKEN]
