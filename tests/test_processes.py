@@ -13,6 +13,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from sqlalchemy import create_engine, text
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.protocol import Factory
@@ -195,6 +196,40 @@ def test_the_log_of_all_is_one_and_its_lines_are_whole(serve):
     named = {word for line in lines for word in line.split() if word.startswith("L")}
     assert named == set(load.acknowledged)
     assert [line for line in server.log.splitlines() if not line.startswith("20")] == []
+
+
+def test_workers_share_one_postgresql_and_start_again_without_it(serve, own_postgresql):
+    url = own_postgresql.url(own_postgresql.new_database())
+    server = serve(options=("--database", url, *TWO))
+    load = Load(server.port, 8, persevere=True)
+
+    def goes_on() -> None:
+        before = len(load.acknowledged)
+        wait_until(lambda: len(load.acknowledged) > before + 100, "receipts are acknowledged")
+
+    goes_on()
+    own_postgresql.stop()
+    goes_on()
+    killed = server.processes()
+    for process in killed:
+        os.kill(process, signal.SIGKILL)
+    wait_until(lambda: len(set(server.processes()) - set(killed)) == 2, "both run again")
+    goes_on()
+    own_postgresql.start()
+    goes_on()
+    load.stop()
+    assert load.refused == []
+
+    def stored() -> list[str]:
+        engine = create_engine(url)
+        with engine.connect() as connection:
+            found = list(connection.scalars(text("SELECT message_id FROM receipts")))
+        engine.dispose()
+        return found
+
+    wait_until(lambda: set(load.acknowledged) <= set(stored()), "the spool is drained")
+    assert len(stored()) == len(set(stored()))
+    assert server.stop() == 0
 
 
 def test_why_a_worker_does_not_start_again_is_in_the_log_as_well(serve, tmp_path):
