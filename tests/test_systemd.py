@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import configparser
 import os
 import re
 import shutil
@@ -336,6 +337,14 @@ def test_the_units_are_what_systemd_takes_and_leave_little_open(tmp_path):
         text=True,
     )
     assert judged.returncode == 0, judged.stdout
+
+
+def test_systemd_never_gives_up_starting_it():
+    unit = configparser.RawConfigParser(strict=False, comment_prefixes="#")
+    unit.optionxform = str  # type: ignore[assignment, method-assign]
+    unit.read(UNITS / "receiptd.service")
+    assert unit["Unit"]["StartLimitIntervalSec"] == "0"
+    assert unit["Service"]["Restart"] == "always"
 
 
 def test_what_the_unit_starts_is_what_there_is():
