@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import ssl
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -60,9 +61,17 @@ class Load:
     """Clients, each in a thread: half of them with a connection for each post, half of them with
     one for many. They begin at once, and end when nobody listens any more, or when told to."""
 
-    def __init__(self, port: int, clients: int = 16, *, persevere: bool = False) -> None:
+    def __init__(
+        self,
+        port: int,
+        clients: int = 16,
+        *,
+        persevere: bool = False,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
         """
         :param persevere: whether a client goes on when its connection breaks.
+        :param tls: what the clients speak TLS by.
         """
         self.acknowledged: list[str] = []
         self.unanswered: list[str] = []
@@ -73,6 +82,7 @@ class Load:
         """Answers that said `Connection: close` to a client that would have gone on."""
         self._port = port
         self._persevere = persevere
+        self._tls = tls
         self._numbers = count()
         self._end = threading.Event()
         self._threads = [
@@ -96,7 +106,7 @@ class Load:
     def _run(self, keep_alive: bool) -> None:
         while not self._end.is_set():
             try:
-                connection = socket.create_connection(("127.0.0.1", self._port), 10)
+                connection = self._connect()
             except OSError as error:
                 self.refused.append(repr(error))
                 if self._persevere:
@@ -105,6 +115,16 @@ class Load:
             with closing(connection):
                 if not self._connected(connection, keep_alive) and not self._persevere:
                     return
+
+    def _connect(self) -> socket.socket:
+        connection = socket.create_connection(("127.0.0.1", self._port), 10)
+        if self._tls is None:
+            return connection
+        try:
+            return self._tls.wrap_socket(connection, server_hostname="localhost")
+        except BaseException:
+            connection.close()
+            raise
 
     def _connected(self, connection: socket.socket, keep_alive: bool) -> bool:
         """Post on a connection, until it ends; whether it ended well."""

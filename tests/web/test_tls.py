@@ -20,15 +20,16 @@ from twisted.logger import capturedLogs, formatEvent
 
 from certificates import Authority
 from daemon import CSOFT, SAMPLES, Server, wait_until
+from load import Load
 from receiptd.config import Tls
 from receiptd.web.tls import LOOK, Files, TlsError, cautions, load
 from wire import TIMEOUT, Answer, get, receive
 
 
-def settings(certificate: Path, key: Path, more: str = "") -> str:
+def settings(certificate: Path, key: Path, more: str = "", endpoint: str = CSOFT) -> str:
     return (
         "[server.tls]\nlisten = 'tcp:0:interface=127.0.0.1'\n"
-        f"certificate = '{certificate}'\nkey = '{key}'\n{more}\n{CSOFT}"
+        f"certificate = '{certificate}'\nkey = '{key}'\n{more}\n{endpoint}"
     )
 
 
@@ -53,11 +54,17 @@ def secured(serve, tmp_path):
     """Starts a server with TLS."""
 
     def start(
-        more: str = "", authority: Authority | None = None, *, workers: int = 1, days: float = 30
+        more: str = "",
+        authority: Authority | None = None,
+        *,
+        workers: int = 1,
+        days: float = 30,
+        endpoint: str = CSOFT,
     ) -> Secured:
         authority = authority or Authority(tmp_path)
         files = authority.issue("receiptd", "server", days)
-        server = serve(settings(*files, more), options=("--workers", str(workers)))
+        text = settings(*files, more, endpoint)
+        server = serve(text, options=("--workers", str(workers)))
         return Secured(server, tls_port(server), authority)
 
     return start
@@ -494,3 +501,34 @@ def test_idle_tls_connections_do_not_keep_it_from_ending(secured):
         started = time.monotonic()
         assert server.stop() == 0
         assert time.monotonic() - started < 5
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("newest", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_under_load_it_ends_without_a_reset_and_without_losing_a_receipt(secured, workers, newest):
+    server, port, authority = secured(workers=workers, endpoint="")
+    context = authority.client()
+    context.maximum_version = newest
+    load = Load(port, 8, tls=context)
+    wait_until(lambda: len(load.acknowledged) > 200, "the load runs")
+    assert server.stop() == 0
+    load.join()
+    assert load.unanswered == []
+    assert load.closing > 0
+    # Nor is anybody's handshake cut short: who is not let in any more finds nobody.
+    assert {each for each in load.refused if "ConnectionRefused" not in each} == set()
+    assert sorted(each["message_id"] for each in server.receipts()) == sorted(load.acknowledged)
+
+
+def test_under_load_a_new_certificate_is_not_noticed(secured):
+    server, port, authority = secured(workers=2, endpoint="")
+    load = Load(port, 4, persevere=True, tls=authority.client())
+    for number in range(3):
+        before = len(load.acknowledged)
+        authority.issue(f"renewed {number}", "server")
+        wait_until(
+            lambda number=number: server.log.count("new connections get") > number, "it is read"
+        )
+        wait_until(lambda before=before: len(load.acknowledged) > before + 30, "the load goes on")
+    load.stop()
+    assert (load.unanswered, load.refused) == ([], [])
