@@ -17,6 +17,7 @@ from receiptd.store.database import (
     StoreError,
     check_file,
     open_engine,
+    parse,
     require,
     revision,
     upgrade,
@@ -35,6 +36,24 @@ def pragma(engine, name):
 def test_sqlite_commits_to_disk(engine):
     assert pragma(engine, "journal_mode") == "wal"
     assert pragma(engine, "synchronous") == 2, "FULL"
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql+psycopg://u:geheim@127.0.0.1:1/d?connect_timeout=3",
+        "postgresql+psycopg://u@127.0.0.1:1/d?connect_timeout=3&password=geheim",
+        "postgresql:///d?host=127.0.0.1&port=1&user=u&connect_timeout=3&password=geheim",
+    ],
+)
+def test_a_password_is_used_and_not_shown_wherever_it_stands(url):
+    engine = open_engine(url)
+    assert engine.dialect.create_connect_args(engine.url)[1]["password"] == "geheim"
+    with pytest.raises(StoreError) as error:
+        upgrade(engine)
+    assert "does not answer" in str(error.value)
+    assert "geheim" not in str(error.value)
+    assert "geheim" not in str(parse(url))
 
 
 def test_the_newest_migration_is_the_one_the_schema_names():

@@ -151,12 +151,11 @@ def check_config(file: Path | None, database: str | None) -> None:
       receiptd check-config --config /etc/receiptd.toml
     """
     config = load(file, database)
-    from sqlalchemy import make_url
-
     from receiptd import providers
     from receiptd.cli.output import table
     from receiptd.config import describe, exposed, find
     from receiptd.service import warnings
+    from receiptd.store.database import parse
     from receiptd.store.spool import default_folder
 
     for label, text in (
@@ -164,7 +163,7 @@ def check_config(file: Path | None, database: str | None) -> None:
         ("listens on", ", ".join(config.server.listen)),
         ("TLS on", ", ".join(config.server.tls.listen) if config.server.tls else "nothing"),
         ("public URL", config.server.public_url or "none set: the WSDL names the Host asked for"),
-        ("store", make_url(config.store.url).render_as_string(hide_password=True)),
+        ("store", parse(config.store.url).render_as_string()),
         ("spool", config.store.spool or default_folder(config.store.url)),
         ("API", _api_asks_for(config)),
         ("log", f"{config.log.file or 'standard error'}, {config.log.format}"),

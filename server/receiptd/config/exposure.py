@@ -7,7 +7,7 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 from pydantic import BaseModel, SecretStr
 
@@ -48,11 +48,13 @@ def _secrets(value: Any) -> Iterator[str]:
             yield from _secrets(each)
 
 
-def _password(url: str) -> str | None:
+def _password(url: str) -> bool:
+    """Whether there is one in `url`, in front of the host or among the parameters."""
     try:
-        return unquote(urlsplit(url).password or "")
+        parts = urlsplit(url)
+        return bool(parts.password or parse_qs(parts.query).get("password"))
     except ValueError:
-        return None
+        return False
 
 
 def _texts(value: Any) -> Iterator[str]:

@@ -75,9 +75,7 @@ def open_engine(url: str, *, writes: bool = True) -> Engine:
     :raises StoreError: where the URL names no database that receiptd can use.
     """
     try:
-        parsed = make_url(url)
-        if parsed.drivername == "postgresql":
-            parsed = parsed.set(drivername="postgresql+psycopg")
+        parsed = parse(url)
         engine = create_engine(parsed, **_options(parsed))
     except (ArgumentError, NoSuchModuleError) as error:
         raise StoreError(f"store.url: {error}") from None
@@ -92,6 +90,21 @@ def open_engine(url: str, *, writes: bool = True) -> Engine:
         event.listen(engine, "connect", _limit_statements)
         event.listen(engine, "begin", _take_turn)
     return engine
+
+
+def parse(url: str) -> URL:
+    """`url` as SQLAlchemy has it, with psycopg for PostgreSQL. A password among the parameters,
+    where libpq takes one as well, is put in its usual place, where it is hidden.
+
+    :raises ArgumentError: where it is none.
+    """
+    parsed = make_url(url)
+    if parsed.drivername == "postgresql":
+        parsed = parsed.set(drivername="postgresql+psycopg")
+    password = parsed.query.get("password")
+    if isinstance(password, str):
+        parsed = parsed.difference_update_query(["password"]).set(password=password)
+    return parsed
 
 
 def _options(url: URL) -> dict[str, Any]:
