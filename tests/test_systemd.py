@@ -20,6 +20,7 @@ from typing import IO, Any
 import pytest
 from twisted.internet.task import Clock
 
+from certificates import Authority
 from daemon import Server, environment, wait_until
 from load import Load, answers, request
 from receiptd.process import Process
@@ -277,6 +278,30 @@ def test_the_passed_socket_is_used_instead_of_listen(activate, listener):
         assert server.port == port(listener)
         assert get(server.port, "/healthz").status == 200
         assert "is not listened on: the sockets that the service manager passed" in server.log
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_tls_is_spoken_on_the_passed_socket_whose_port_it_names(
+    activate, listener, tmp_path, workers
+):
+    authority = Authority(tmp_path)
+    certificate, key = authority.issue("receiptd", "server")
+    with socket.create_server(("127.0.0.1", 0)) as secure:
+        server = activate(
+            secure,
+            listener,
+            config=f"[server.tls]\ncertificate = '{certificate}'\nkey = '{key}'\n"
+            f"listen = 'tcp:{port(secure)}'\n",
+            options=["--workers", workers],
+        )
+        assert server.port == port(listener)
+        assert get(server.port, "/healthz").status == 200
+        with closing(socket.create_connection(secure.getsockname(), 20)) as plain:
+            client = authority.client().wrap_socket(plain, server_hostname="localhost")
+            client.sendall(request("T", close=True))
+            ((_, body),) = answers(client)
+            client.close()
+        assert b"<Report>0</Report>" in body
 
 
 def test_a_unix_socket_is_left_as_it_was(activate, listener, tmp_path):
