@@ -327,10 +327,9 @@ class _StandIn:
         interface: str = "",
     ) -> Listener:
         """A TCP socket on which TLS is spoken."""
-        from twisted.protocols.tls import TLSMemoryBIOFactory
+        from receiptd.web.tls import Foreign
 
-        factory = TLSMemoryBIOFactory(contextFactory, False, factory)
-        return self.listenTCP(port, factory, backlog, interface)
+        return self.listenTCP(port, Foreign(contextFactory).factory(factory), backlog, interface)
 
     def listenUNIX(
         self,

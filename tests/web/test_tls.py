@@ -70,6 +70,21 @@ def secured(serve, tmp_path):
     return start
 
 
+@pytest.fixture(scope="module", params=["server.tls", "ssl:"])
+def any_shared(request, tmp_path_factory) -> Iterator[Secured]:
+    """One with `[server.tls]`, and one with an endpoint of Twisted's own."""
+    if request.param == "server.tls":
+        yield request.getfixturevalue("shared")
+        return
+    authority = Authority(tmp_path_factory.mktemp("certificates"))
+    certificate, key = authority.issue("receiptd", "server")
+    listen = f"ssl:0:interface=127.0.0.1:privateKey={key}:certKey={certificate}"
+    folder = tmp_path_factory.mktemp("server")
+    server = Server(folder, CSOFT, "tcp:0:interface=127.0.0.1", ["--listen", listen])
+    yield Secured(server, tls_port(server), authority)
+    server.kill()
+
+
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory) -> Iterator[Secured]:
     """One for the tests that change nothing."""
@@ -119,8 +134,8 @@ def presented(port: int, context: ssl.SSLContext) -> str:
 
 
 @pytest.mark.parametrize("version", ["1.0", "1.1"])
-def test_receipts_are_taken_over_tls_by_either_version_of_http(shared, sample, version):
-    server, port, authority = shared
+def test_receipts_are_taken_over_tls_by_either_version_of_http(any_shared, sample, version):
+    server, port, authority = any_shared
     body = sample("csoft-v5-qualified.xml")
     answer = exchange(port, authority.client(), request(body, version))
     assert answer.status == 200
@@ -203,10 +218,17 @@ def test_ciphers_without_forward_secrecy_or_authentication_are_refused(shared, c
 
 @pytest.mark.parametrize(
     ("offered", "agreed"),
-    [(["h2", "http/1.1"], "http/1.1"), (["http/1.1"], "http/1.1"), (["h2"], None), ([], None)],
+    [
+        (["h2", "http/1.1"], "http/1.1"),
+        (["http/1.1"], "http/1.1"),
+        # Who offers others alone is served as who offers none: curl --http1.0 is one of them.
+        (["http/1.0"], None),
+        (["h2"], None),
+        ([], None),
+    ],
 )
-def test_alpn_is_http_1_1_only(shared, offered, agreed):
-    _, port, authority = shared
+def test_alpn_is_http_1_1_only(any_shared, offered, agreed):
+    _, port, authority = any_shared
     context = authority.client()
     if offered:
         context.set_alpn_protocols(offered)
@@ -464,9 +486,9 @@ def test_the_wsdl_says_https(shared):
     assert b'location="https://dlr.example.com/soap"' in answer.body
 
 
-def test_a_client_that_closes_its_side_behind_the_request_is_answered(shared, sample):
+def test_a_client_that_closes_its_side_behind_the_request_is_answered(any_shared, sample):
     """As `openssl s_client` does: close_notify, then it reads."""
-    server, port, authority = shared
+    server, port, authority = any_shared
     plain = socket.create_connection(("127.0.0.1", port), timeout=TIMEOUT)
     incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
     tls = authority.client().wrap_bio(incoming, outgoing, server_hostname="localhost")

@@ -288,14 +288,39 @@ class Certificates:
 
     def factory(self, served: Any) -> TLSMemoryBIOFactory:
         """Serves `served`, a Twisted factory, under TLS."""
-        creator: Any = self
-        factory = TLSMemoryBIOFactory(creator, False, served)
-        factory.protocol = _Connection
-        return factory
+        return _factory(self, served)
 
     def serverConnectionForTLS(self, _protocol: Any) -> SSL.Connection:
         """A new connection's TLS side."""
         return SSL.Connection(self._context, None)
+
+
+@implementer(IOpenSSLServerConnectionCreator)
+class Foreign:
+    """The same by the certificates and settings of a Twisted endpoint, such as `ssl:`."""
+
+    def __init__(self, options: Any) -> None:
+        """
+        :param options: what the endpoint has made: `CertificateOptions`, or what else has a
+            `getContext`.
+        """
+        self._context = options.getContext()
+        # Twisted's own way ends the handshake of a client that offers other protocols alone.
+        self._context.set_alpn_select_callback(_agree)
+
+    def factory(self, served: Any) -> TLSMemoryBIOFactory:
+        """Serves `served`, a Twisted factory, under TLS."""
+        return _factory(self, served)
+
+    def serverConnectionForTLS(self, _protocol: Any) -> SSL.Connection:
+        """A new connection's TLS side."""
+        return SSL.Connection(self._context, None)
+
+
+def _factory(creator: Any, served: Any) -> TLSMemoryBIOFactory:
+    factory = TLSMemoryBIOFactory(creator, False, served)
+    factory.protocol = _Connection
+    return factory
 
 
 class _PeerClosed(Exception):
