@@ -11,6 +11,7 @@ import subprocess
 import sys
 from contextlib import closing
 from pathlib import Path
+from typing import IO
 
 import pytest
 from sqlalchemy import create_engine, text
@@ -252,6 +253,31 @@ class Logging(Server):
     def start(self) -> None:
         self.log_file = self.folder / "receiptd.log"
         super().start()
+
+
+class Closed(Server):
+    """A server that is started without standard input and output."""
+
+    def spawn(self, arguments: list[str], log: IO[bytes]) -> subprocess.Popen[bytes]:
+        """Start it from a shell that closes them."""
+        return subprocess.Popen(
+            ["sh", "-c", 'exec "$@" <&- >&-', "sh", *arguments],
+            cwd=self.folder,
+            stderr=log,
+            env=environment(),
+        )
+
+
+def test_closed_standard_streams_are_nobody_elses(tmp_path):
+    server = Closed(tmp_path, "", "tcp:0:interface=127.0.0.1", list(TWO))
+    try:
+        for process in (server.process.pid, *server.processes()):
+            for descriptor in (0, 1):
+                opened = Path(f"/proc/{process}/fd/{descriptor}").readlink()
+                assert opened == Path(os.devnull)
+        assert server.stop() == 0
+    finally:
+        server.kill()
 
 
 def test_a_worker_is_started_by_nobody_else(tmp_path):

@@ -271,13 +271,19 @@ def test_who_connects_before_it_starts_and_while_it_restarts_is_served(
     assert sorted(stored) == sorted(["EARLY", *load.acknowledged])
 
 
-def test_the_passed_socket_is_used_instead_of_listen(activate, listener):
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_the_passed_socket_is_used_instead_of_listen(activate, listener, workers):
     with socket.create_server(("127.0.0.1", 0)) as other:
         # That one could not be listened on anyhow.
-        server = activate(listener, listen=f"tcp:{port(other)}:interface=127.0.0.1", names="http")
+        server = activate(
+            listener,
+            listen=f"tcp:{port(other)}:interface=127.0.0.1",
+            names="http",
+            options=["--workers", workers],
+        )
         assert server.port == port(listener)
         assert get(server.port, "/healthz").status == 200
-        assert "is not listened on: the sockets that the service manager passed" in server.log
+        assert server.log.count("is not listened on: the sockets that the service manager") == 1
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
@@ -340,6 +346,15 @@ def test_a_descriptor_that_is_no_socket_is_named(activate, tmp_path):
         activate(file)
     assert "LISTEN_FDS names descriptor 3, which is no socket" in str(refused.value)
     assert "Traceback" not in str(refused.value)
+
+
+def test_what_nobody_can_connect_to_is_named(activate):
+    with socket.socket() as bound, socket.socket(type=socket.SOCK_DGRAM) as datagrams:
+        for each in (bound, datagrams):
+            each.bind(("127.0.0.1", 0))
+            with pytest.raises(AssertionError) as refused:
+                activate(each)
+            assert "names descriptor 3, which is no listening stream socket" in str(refused.value)
 
 
 # --- The units

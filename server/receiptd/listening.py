@@ -26,7 +26,7 @@ from twisted.internet.defer import Deferred, gatherResults, maybeDeferred
 from twisted.internet.endpoints import serverFromString
 from twisted.internet.error import CannotListenError
 from twisted.internet.task import deferLater
-from twisted.logger import Logger
+from twisted.logger import Logger, LogLevel
 
 from receiptd.errors import CannotStart
 from receiptd.readable import readable
@@ -168,11 +168,15 @@ class _UnixPort(unix.Port):
 class Listeners:
     """All sockets that one server listens on."""
 
-    def __init__(self, inherited: Sequence[Inherited] = ()) -> None:
+    def __init__(
+        self, inherited: Sequence[Inherited] = (), *, level: LogLevel = LogLevel.info
+    ) -> None:
         """
         :param inherited: what the process was started with. Where there is any, nothing is
             bound, and what `listen` says beyond these is passed over.
+        :param level: of what is said in the log of that.
         """
+        self._level = level
         self._inherited = list(inherited)
         self._passed = bool(inherited)
         self._others: list[Any] = []
@@ -204,7 +208,8 @@ class Listeners:
                 if not isinstance(port, Listener):
                     self._others.append(port)
             except _NotInherited:
-                _log.info(
+                _log.emit(
+                    self._level,
                     "{description} is not listened on: the sockets that the service manager "
                     "passed are used instead",
                     description=description,

@@ -25,7 +25,7 @@ def passed_sockets(
     `environment`, so that no child believes them its own; so does Twisted when its endpoints are
     imported, hence this is to come before.
 
-    :raises CannotStart: where what was passed is no socket.
+    :raises CannotStart: where what was passed is no socket, or none that connections come to.
     """
     names = ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "LISTEN_PIDFDID")
     process, number, *_ = (environment.pop(name, "") for name in names)
@@ -40,9 +40,22 @@ def passed_sockets(
             raise CannotStart(
                 f"LISTEN_FDS names descriptor {descriptor}, which is no socket: {error.strerror}"
             ) from None
+        if not _accepts(each):
+            raise CannotStart(
+                f"LISTEN_FDS names descriptor {descriptor}, which is no listening stream socket: "
+                "use ListenStream= and Accept=no in the socket unit"
+            )
         each.setblocking(False)
         passed.append(each)
     return passed
+
+
+def _accepts(passed: socket.socket) -> bool:
+    return (
+        passed.family in (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX)
+        and passed.type == socket.SOCK_STREAM
+        and passed.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN) == 1
+    )
 
 
 class Notifier:

@@ -201,7 +201,9 @@ def _serve(assignment: Assignment) -> int:
     lock = ServerLock.inherited(config.store.url, LOCK) if assignment.locked else None
     log = begin_log(config, reactor)
     try:
-        return _serve_on(reactor, assignment, Listeners(inherited), lock, log)
+        # Its supervisor says for all workers what there is to say.
+        listeners = Listeners(inherited, level=LogLevel.debug)
+        return _serve_on(reactor, assignment, listeners, lock, log)
     except CannotStart as error:
         if config.log.file:  # and not only on standard error
             _log.critical("{error}", error=error)
@@ -222,7 +224,6 @@ def _serve_on(
         lock=lock,
         material=assignment.material,
     )
-    # Its supervisor says it for all workers.
     process = Process(reactor, daemon, _Reports(), level=LogLevel.debug)
     process.start()
     signals.obey_supervisor(reactor, stop=process.stop)

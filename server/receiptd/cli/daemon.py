@@ -56,6 +56,7 @@ def serve(
       receiptd serve --config /etc/receiptd.toml --workers 4
       RECEIPTD_STORE__URL=sqlite:////var/lib/receiptd/receipts.db receiptd serve
     """
+    _open_standard_streams()
     server: dict[str, Any] = {"workers": workers} if workers is not None else {}
     if allow_readable_config:
         server["allow_readable_config"] = True
@@ -80,6 +81,16 @@ def serve(
         sys.exit(run(config, describe(file), read, passed))
     except CannotStart as error:
         raise Failed(str(error)) from None
+
+
+def _open_standard_streams() -> None:
+    """See that descriptors 0 to 2 are taken. Where one is closed, a database or a pipe would get
+    its number, and whatever is written to standard output, or passed on to workers, go there."""
+    for descriptor in (0, 1, 2):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
 
 
 @click.command(hidden=True)
