@@ -7,13 +7,14 @@ import re
 import resource
 import socket
 import statistics
+import subprocess
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, suppress
 from math import ceil
 from pathlib import Path
-from typing import NamedTuple
+from typing import IO, NamedTuple
 
 import pytest
 
@@ -358,6 +359,39 @@ def test_who_makes_room():
         expected.says = None
     assert "7 connections are open" in crowd.enter("192.0.2.1", 0.0)
     assert not any(each.closed for each in (answering, fresh, young))
+
+
+class Poor(Server):
+    """A server that may open few files."""
+
+    def spawn(self, arguments: list[str], log: IO[bytes]) -> subprocess.Popen[bytes]:
+        """Start it from a shell that sees to it."""
+        return super().spawn(["sh", "-c", 'ulimit -n 200; exec "$@"', "sh", *arguments], log)
+
+
+def test_no_more_connections_are_let_in_than_there_are_descriptors_for(tmp_path):
+    server = Poor(tmp_path, CSOFT, "tcp:0:interface=127.0.0.1", [])
+    try:
+        assert (
+            "server.connections is 10000, but the system allows this process 200 open files, "
+            in (server.log)
+        )
+        assert "so it is 100: raise that limit (LimitNOFILE=" in server.log
+        with ExitStack() as stack:
+            for _ in range(150):
+                stack.enter_context(closing(connect(server.port)))
+
+            def answered() -> bool:
+                try:
+                    return get(server.port, "/soap").status == 200
+                except (OSError, AssertionError):  # turned away
+                    return False
+
+            wait_until(answered, "those that are idle make room")
+            wait_until(lambda: "too many connections: 100 are open" in server.log, "it is said")
+        assert "Traceback" not in server.log
+    finally:
+        server.kill()
 
 
 # --- A thousand slow connections

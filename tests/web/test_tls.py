@@ -517,6 +517,24 @@ def test_a_client_that_closes_its_side_behind_the_request_is_answered(any_shared
     assert len(received) > 400
 
 
+@pytest.mark.parametrize("begun", [0, 100], ids=["nothing", "half of it"])
+def test_a_handshake_that_does_not_come_is_not_waited_for(serve, tmp_path, begun):
+    authority = Authority(tmp_path)
+    server = serve(
+        "[server]\nidle_seconds = 1\n" + settings(*authority.issue("receiptd", "server"))
+    )
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    client = authority.client().wrap_bio(incoming, outgoing, server_hostname="localhost")
+    with suppress(ssl.SSLWantReadError):
+        client.do_handshake()
+    with closing(socket.create_connection(("127.0.0.1", tls_port(server)), TIMEOUT)) as plain:
+        started = time.monotonic()
+        plain.sendall(outgoing.read()[:begun])
+        with suppress(ConnectionResetError):  # there is nothing that this could take along
+            assert plain.recv(100) == b""
+        assert 0.9 < time.monotonic() - started < 8
+
+
 def test_idle_tls_connections_do_not_keep_it_from_ending(secured):
     server, port, authority = secured()
     with closing(connect(port, authority.client())):
