@@ -6,9 +6,11 @@ import os
 import signal
 import socket
 import sqlite3
+import subprocess
 import time
 from contextlib import closing
 from pathlib import Path
+from typing import IO
 
 import pytest
 
@@ -311,6 +313,34 @@ def test_tokens_matching_and_quotas_are_those_of_the_new_configuration(serve):
     header = ["Authorization: Bearer secret"]
     assert get(server.port, "/api/v1/receipts", header).status == 200
     assert b"<Report>-1</Report>" in post(server.port, envelope("x"), "/open").body
+
+
+def test_a_sighup_while_it_starts_is_obeyed_as_soon_as_it_serves(tmp_path, workers):
+    class Hasty(Server):
+        def spawn(self, arguments: list[str], log: IO[bytes]) -> subprocess.Popen[bytes]:
+            process = super().spawn(arguments, log)
+            wait_until(lambda: catches(process.pid, signal.SIGHUP), "it is ready for signals")
+            self.config.write_text(OPEN)
+            for number in (signal.SIGUSR1, signal.SIGHUP):
+                process.send_signal(number)
+            return process
+
+    server = Hasty(tmp_path, CSOFT, "tcp:0:interface=127.0.0.1", ["--workers", str(workers)])
+    try:
+        wait_until(lambda: "the configuration was reloaded" in server.log, "it is reloaded")
+        wait_until(
+            lambda: all(get(server.port, "/open").status == 200 for _ in range(8)), "all go by it"
+        )
+        assert server.stop() == 0
+    finally:
+        server.kill()
+
+
+def catches(process: int, number: signal.Signals) -> bool:
+    """Whether a process handles a signal: proc(5), SigCgt."""
+    status = Path(f"/proc/{process}/status").read_text()
+    mask = int(status.partition("SigCgt:")[2].split()[0], 16)
+    return bool(mask & 1 << number - 1)
 
 
 def test_a_sighup_while_it_stops_changes_nothing(serve):

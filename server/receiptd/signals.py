@@ -7,6 +7,15 @@ import signal
 from collections.abc import Callable
 from typing import Any
 
+_held: list[int] = []
+
+
+def hold() -> None:
+    """Until `obey`: bear in mind a SIGHUP that comes while the server starts, and do without a
+    SIGUSR1: by themselves both would end it."""
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+    signal.signal(signal.SIGHUP, lambda number, _frame: _held.append(number))
+
 
 def obey(
     reactor: Any,
@@ -18,7 +27,7 @@ def obey(
     """Handle signals from now on, in place of Twisted's own way, which knows no second SIGTERM.
 
     :param stop: called in the reactor at the first SIGTERM or SIGINT.
-    :param reload: called in the reactor at a SIGHUP.
+    :param reload: called in the reactor at a SIGHUP, also at one that came since `hold`.
     :param abandon: called at the second SIGTERM or SIGINT, right before the process is gone.
     """
     stopping = False
@@ -36,6 +45,9 @@ def obey(
     signal.signal(signal.SIGTERM, end)
     signal.signal(signal.SIGINT, end)
     signal.signal(signal.SIGHUP, lambda *_: reactor.callFromThread(reload))
+    if _held:
+        _held.clear()
+        reactor.callWhenRunning(reload)
 
 
 def obey_supervisor(reactor: Any, *, stop: Callable[[], object]) -> None:

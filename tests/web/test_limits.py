@@ -372,11 +372,8 @@ class Poor(Server):
 def test_no_more_connections_are_let_in_than_there_are_descriptors_for(tmp_path):
     server = Poor(tmp_path, CSOFT, "tcp:0:interface=127.0.0.1", [])
     try:
-        assert (
-            "server.connections is 10000, but the system allows this process 200 open files, "
-            in (server.log)
-        )
-        assert "so it is 100: raise that limit (LimitNOFILE=" in server.log
+        said = "server.connections is 10000, but the system allows this process 200 open files"
+        assert f"{said}, so it is 100: raise that limit (LimitNOFILE=" in server.log
         with ExitStack() as stack:
             for _ in range(150):
                 stack.enter_context(closing(connect(server.port)))

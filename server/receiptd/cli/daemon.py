@@ -56,6 +56,9 @@ def serve(
       receiptd serve --config /etc/receiptd.toml --workers 4
       RECEIPTD_STORE__URL=sqlite:////var/lib/receiptd/receipts.db receiptd serve
     """
+    from receiptd import signals
+
+    signals.hold()
     _open_standard_streams()
     server: dict[str, Any] = {"workers": workers} if workers is not None else {}
     if allow_readable_config:
