@@ -107,6 +107,31 @@ def test_a_worker_that_hangs_is_killed(serve, monkeypatch, tmp_path):
     wait_until(lambda: len(server.processes()) == 2, "another is started")
 
 
+class Impatient(Server):
+    """A server that waits for its workers to start for seconds, and not for a minute."""
+
+    def spawn(self, arguments: list[str], log: IO[bytes]) -> subprocess.Popen[bytes]:
+        """Start it with less patience."""
+        code = "from receiptd import cli, supervisor; supervisor.HUNG = 5; cli.main()"
+        return super().spawn([arguments[0], "-c", code, *arguments[3:]], log)
+
+
+def test_a_worker_that_hangs_while_it_starts_is_killed(tmp_path):
+    server = Impatient(tmp_path, "", "tcp:0:interface=127.0.0.1", list(TWO))
+    try:
+        first = server.processes()
+        os.kill(first[0], signal.SIGKILL)
+        hanging = wait_until(lambda: set(server.processes()) - set(first), "it is started again")
+        for process in hanging:
+            os.kill(process, signal.SIGSTOP)
+        wait_until(lambda: "has given no sign of life for" in server.log, "it is noticed")
+        wait_until(lambda: not hanging & set(server.processes()), "it is killed")
+        wait_until(lambda: len(server.processes()) == 2, "another is started")
+        assert server.stop() == 0
+    finally:
+        server.kill()
+
+
 def test_workers_end_with_their_supervisor(serve):
     server = serve(options=TWO)
     port, processes = server.port, server.processes()

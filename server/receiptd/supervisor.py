@@ -54,7 +54,8 @@ LONGEST_BREAK = 60.0
 
 HUNG = 60.0
 """Seconds without a sign of life after which a worker is killed, unless the service manager's
-watchdog wants less."""
+watchdog wants less; also those that one may take to start, but for the first of all, which may
+have a database to bring up to date."""
 
 LONGEST_REPORT = 4096
 """Bytes of a worker's line that are kept until it is whole."""
@@ -347,13 +348,15 @@ class Supervisor:
         self._log.look()
         now = self._reactor.seconds()
         for worker in self._workers:
-            if worker.ready and now - worker.heard > self._hung:
-                worker.ready = False
+            patience = self._hung if worker.ready else max(self._hung, HUNG)
+            hangs = worker.running and now - worker.heard > patience
+            if hangs and any(each.settled for each in self._workers):
                 _log.error(
                     "worker {number} has given no sign of life for {seconds:.0f} s and is killed",
                     number=worker.number,
                     seconds=now - worker.heard,
                 )
+                worker.ready, worker.heard = False, now
                 worker.signal(signal.SIGKILL)
             if worker.ready and worker.pause and now - worker.since > WITHIN:
                 worker.pause = 0.0
