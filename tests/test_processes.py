@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 from contextlib import closing
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import IO
 
@@ -23,7 +24,7 @@ from daemon import Server, environment, wait_until
 from load import Load
 from receiptd.listening import ListenError, Listeners, _cannot
 from receiptd.service import at_once
-from wire import get, post
+from wire import get, post, receive
 
 TWO = ("--workers", "2")
 
@@ -127,6 +128,78 @@ def test_a_worker_that_hangs_while_it_starts_is_killed(tmp_path):
         wait_until(lambda: "has given no sign of life for" in server.log, "it is noticed")
         wait_until(lambda: not hanging & set(server.processes()), "it is killed")
         wait_until(lambda: len(server.processes()) == 2, "another is started")
+        assert server.stop() == 0
+    finally:
+        server.kill()
+
+
+class Logging(Server):
+    """A server that logs to a file of its own."""
+
+    def start(self) -> None:
+        self.log_file = self.folder / "receiptd.log"
+        super().start()
+
+
+SET = """
+import pathlib, sys, time
+as_it_is, file = time.time, pathlib.Path("clock")
+time.time = lambda: as_it_is() + (float(file.read_text()) if file.exists() else 0)
+from receiptd import cli
+cli.main()
+"""
+
+
+class Set(Logging):
+    """A server whose time of day can be set: the first process of it."""
+
+    def spawn(self, arguments: list[str], log: IO[bytes]) -> subprocess.Popen[bytes]:
+        """Start it with a clock of its own."""
+        return super().spawn([arguments[0], "-c", SET, *arguments[3:]], log)
+
+
+def put_clock(server: Server, seconds: int) -> None:
+    """Set its time of day, and wait until it goes by that."""
+    (server.folder / "clock").write_text(str(seconds))
+    date = f"{datetime.now(UTC) + timedelta(seconds=seconds):%Y-%m-%dT%H:}"
+    server.process.send_signal(signal.SIGHUP)
+    wait_until(lambda: f"\n{date}" in server.log, "the log goes by it")
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_when_the_clock_is_put_forward_nobody_was_idle_or_silent_for_long(tmp_path, workers):
+    config = f'[log]\nfile = "{tmp_path}/receiptd.log"\n'
+    server = Set(tmp_path, config, "tcp:0:interface=127.0.0.1", ["--workers", workers])
+    try:
+        before = server.processes()
+        with closing(socket.create_connection(("127.0.0.1", server.port), 20)) as idle:
+            idle.sendall(b"GET /healthz HTTP/1.1\r\nHost: h\r\n\r\n")
+            assert receive(idle).status == 200
+            put_clock(server, 7200)
+            looks_past(server)
+            idle.sendall(b"GET /healthz HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n")
+            assert idle.recv(100).startswith(b"HTTP/1.1 200")
+        assert server.processes() == before
+        assert server.stop() == 0
+    finally:
+        server.kill()
+
+
+def looks_past(server: Server) -> None:
+    """Wait until what is looked at every second was looked at: log files, connections, workers."""
+    log = server.folder / "receiptd.log"
+    for number in range(6):
+        log.rename(server.folder / f"receiptd.log.{number}")
+        wait_until(log.exists, "the log's file is made anew")
+
+
+def test_when_the_clock_is_put_back_what_has_its_time_still_has_it(tmp_path):
+    config = f'[server]\nidle_seconds = 1\n[log]\nfile = "{tmp_path}/receiptd.log"\n'
+    server = Set(tmp_path, config, "tcp:0:interface=127.0.0.1", [])
+    try:
+        put_clock(server, -7200)
+        with closing(socket.create_connection(("127.0.0.1", server.port), 20)) as idle:
+            assert idle.recv(1) == b""
         assert server.stop() == 0
     finally:
         server.kill()
@@ -270,14 +343,6 @@ def test_why_a_worker_does_not_start_again_is_in_the_log_as_well(serve, tmp_path
         assert re.search(r"CRITICAL: .*receipts\.db-spool", log.read_text())
     finally:
         server.kill()
-
-
-class Logging(Server):
-    """A server that logs to a file of its own."""
-
-    def start(self) -> None:
-        self.log_file = self.folder / "receiptd.log"
-        super().start()
 
 
 class Closed(Server):

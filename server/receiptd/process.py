@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from twisted.internet import task
 from twisted.logger import Logger, LogLevel, globalLogBeginner
 
-from receiptd import __version__, privileges, signals
+from receiptd import __version__, clock, privileges, signals
 from receiptd.config import Config
 from receiptd.errors import CannotStart
 from receiptd.listening import Inherited, Listeners
@@ -190,9 +190,7 @@ def run(
     :param passed: the sockets that the service manager has passed.
     :raises CannotStart: where it cannot start.
     """
-    from twisted.internet import reactor as twisted_reactor
-
-    reactor: Any = twisted_reactor
+    reactor = clock.steady()
     notifier = Notifier()
     listeners = Listeners([Inherited(each, None) for each in passed])
     log = begin_log(config, reactor)

@@ -27,7 +27,7 @@ from twisted.internet.error import ProcessExitedAlready
 from twisted.internet.protocol import Factory, ProcessProtocol
 from twisted.logger import Logger
 
-from receiptd import privileges, signals
+from receiptd import clock, privileges, signals
 from receiptd.config import Config
 from receiptd.config.reloading import taken_over
 from receiptd.errors import CannotStart
@@ -413,9 +413,7 @@ def run(
     :param passed: the sockets that the service manager has passed.
     :raises CannotStart: where it cannot start.
     """
-    from twisted.internet import reactor as twisted_reactor
-
-    reactor: Any = twisted_reactor
+    reactor = clock.steady()
     server = config.server
     notifier = Notifier()
     who = privileges.account(server.user, server.group)

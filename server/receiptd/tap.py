@@ -10,14 +10,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python import usage
 
-from receiptd import privileges, signals
+from receiptd import clock, privileges, signals
 from receiptd.config import Config, describe, find, load, refuse_exposed
 from receiptd.errors import CannotStart
 from receiptd.log import Log
@@ -82,8 +81,7 @@ class Tap(Service):
     def privilegedStartService(self) -> None:
         """Listen, and become the user to serve as."""
         with _failing_clearly():
-            from twisted.internet import reactor
-
+            reactor = clock.steady()
             server = self._config.server
             made = Log if self._config.log.file else _TwistdLog
             who = privileges.account(server.user, server.group)
@@ -93,9 +91,7 @@ class Tap(Service):
 
     def startService(self) -> None:
         """Open the store and serve."""
-        from twisted.internet import reactor as twisted_reactor
-
-        reactor: Any = twisted_reactor
+        reactor = clock.steady()
         super().startService()
         process = Process(reactor, self._daemon, self._notifier)
         with _failing_clearly():

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, Union
 from twisted.internet.abstract import FileDescriptor
 from twisted.logger import Logger, LogLevel
 
-from receiptd import signals
+from receiptd import clock, signals
 from receiptd.config import Config
 from receiptd.errors import CannotStart
 from receiptd.listening import Inherited, Listeners
@@ -190,9 +190,7 @@ def main() -> int:
 
 
 def _serve(assignment: Assignment) -> int:
-    from twisted.internet import reactor as twisted_reactor
-
-    reactor: Any = twisted_reactor
+    reactor = clock.steady()
     config = assignment.config
     inherited = []
     for number, request in enumerate(assignment.requests):
