@@ -16,6 +16,7 @@ from lxml import etree
 from daemon import CSOFT, wait_until
 from load import answers, flood
 from receiptd.readable import readable
+from soap_posts import envelope, new_id
 from wire import chunked, get, post, receive, send
 
 SOAP = "http://schemas.xmlsoap.org/soap/envelope/"
@@ -296,6 +297,40 @@ def test_the_public_url_goes_before_the_host(serve):
 def test_the_schema_beneath(shared_server):
     answer = get(shared_server.port, "/soap/sendsms5.xsd")
     etree.XMLSchema(etree.fromstring(answer.body))
+
+
+def test_bodies_that_are_no_xml_do_not_stay_in_memory(serve):
+    server = serve("[server]\nmax_body = 1000000\n")
+    body = envelope("1").replace(b"</e:Envelope>", b"<!--" + b"x" * 500_000 + b"-->")
+    for number in range(150):
+        if number == 20:
+            before = resident(server.process.pid)
+        assert post(server.port, body).status == 500
+    assert resident(server.process.pid) - before < 20_000_000
+
+
+def test_a_target_may_name_the_host_as_well(shared_server):
+    for path in ("http://127.0.0.1/soap?wsdl", "HTTPS://x:1?wsdl", "http://x/nowhere?wsdl"):
+        expected = 200 if "/soap?" in path else 404
+        assert (get(shared_server.port, path).status, path) == (expected, path)
+    assert post(shared_server.port, envelope(new_id()), "http://h/soap").status == 200
+
+
+def test_options_of_the_server_itself_are_answered_as_all_else(shared_server):
+    answer = get(shared_server.port, "*", method="OPTIONS")
+    assert (answer.status, answer.headers["server"]) == (404, "receiptd")
+    assert answer.headers["x-request-id"]
+
+
+@pytest.mark.parametrize(
+    "options", ["close", "TE, Close", "Upgrade,close", "x\r\nConnection: close"]
+)
+def test_a_client_may_end_the_connection_with_its_request(shared_server, options):
+    request = f"GET /soap?wsdl HTTP/1.1\r\nHost: h\r\nConnection: {options}\r\n\r\n"
+    with closing(socket.create_connection(("127.0.0.1", shared_server.port), 10)) as connection:
+        connection.sendall(request.encode())
+        assert receive(connection).headers["connection"] == "close"
+        assert connection.recv(1) == b""
 
 
 def test_whoever_sends_and_never_reads_fills_no_memory(serve):

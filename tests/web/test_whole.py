@@ -34,12 +34,18 @@ class Transport(StringTransport):
         """Nothing more is sent."""
 
 
-def answers(*pieces: bytes) -> bytes:
-    """What is answered to `pieces`, one after the other, without what differs each time."""
+def connected() -> tuple[Channel, Transport]:
+    """A connection to a server, and the server's end of it."""
     site = Site({}, trees={b"/": Echo()}, max_body=1024, settings=LIMITS, reactor=Clock())
     channel: Channel = site.buildProtocol(None)
     transport = Transport()
     channel.makeConnection(transport)
+    return channel, transport
+
+
+def answers(*pieces: bytes) -> bytes:
+    """What is answered to `pieces`, one after the other, without what differs each time."""
+    channel, transport = connected()
     for piece in pieces:
         channel.dataReceived(piece)
     return re.sub(rb"(?m)^(Date|X-Request-Id): [^\r]*", rb"\1", transport.value())
@@ -121,3 +127,11 @@ REQUESTS = st.builds(
 def test_how_it_comes_makes_no_difference(requests):
     # Each on the connection that the one before has left.
     assert answers(*requests) == answers(*one_by_one(b"".join(requests)))
+
+
+def test_what_comes_after_the_last_answer_is_dropped():
+    channel, transport = connected()
+    channel.leave()
+    for piece in (GET, *one_by_one(GET)):
+        channel.dataReceived(piece)
+    assert transport.value() == b""

@@ -107,6 +107,10 @@ class SoapTransport(ServerBase):  # type: ignore[misc]
 
     def _response(self, ctx: Any) -> Response:
         self.get_out_string(ctx)
+        if ctx.out_error is not None:
+            # By its traceback, and by that of what it was raised for, the fault would keep the
+            # context, and so itself and the body, until garbage is collected.
+            ctx.out_error.__traceback__ = ctx.out_error.__context__ = None
         response = Response(ctx.out_string[0], ctx.out_error)
         ctx.close()
         return response

@@ -15,6 +15,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from receiptd.message import Message
 from receiptd.receipt import ACCEPTED, Kind, Outcome, Receipt, Verdict
+from receiptd.store.database import cause
 from receiptd.store.matching import Match, Matching, Policy, report_of, verdict_of
 from receiptd.store.rows import RECEIPT_COLUMNS, REJECTION_COLUMNS, Rejection, receipt_row
 from receiptd.store.schema import iso, once, receipts, rejected_posts
@@ -247,12 +248,6 @@ def as_rejections(
             (each.endpoint, each.provider, each.raw) for each in submission.receipts
         )
     ]
-
-
-def cause(error: BaseException) -> str:
-    """What the database itself says, in one line: without the statement, which may be long."""
-    text = str(getattr(error, "orig", None) or error).strip()
-    return text.splitlines()[0] if text else type(error).__name__
 
 
 class Statements:

@@ -16,7 +16,7 @@ from time import monotonic
 from sqlalchemy import Engine
 from twisted.logger import Logger
 
-from receiptd.store.database import KeptConnection, refuses
+from receiptd.store.database import KeptConnection, cause, refuses
 from receiptd.store.detour import Backlog, Detour
 from receiptd.store.matching import Policy
 from receiptd.store.recorder import (
@@ -25,7 +25,6 @@ from receiptd.store.recorder import (
     Stored,
     Submission,
     as_rejections,
-    cause,
 )
 from receiptd.store.spool import Spool, default_folder
 
@@ -139,7 +138,12 @@ class Writer:
                     break
                 batch = batch + more
             begun = monotonic()
-            results = self._settle(batch)
+            try:
+                results = self._settle(batch)
+            except Exception as error:
+                # A mistake of ours: these are answered as not stored, and the next may well be.
+                _log.failure("storing a batch of {size}", size=len(batch))
+                results = [error] * len(batch)
             self._timed(len(batch), monotonic() - begun)
             self._deliver(list(zip(batch, results, strict=True)))
             if last:

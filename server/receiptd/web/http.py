@@ -152,7 +152,8 @@ class Channel(http.HTTPChannel):
 
     def dataReceived(self, data: bytes) -> None:
         """Take a request that is whole and plain at once, all else as Twisted does."""
-        if not self._buffer and not self.requests and self.persistent and not self.refused:
+        at_rest = not self._buffer and not self.requests
+        if at_rest and self.persistent and not self.refused and self.left is None:
             found = whole(data, self.maxHeaders, self.totalHeadersSize)
             if found is not None and len(found.body) <= self.site.max_body:
                 # As in HTTPChannel.allContentReceived: what comes meanwhile is kept for later.
@@ -248,10 +249,31 @@ class Channel(http.HTTPChannel):
         else:
             super().allHeadersReceived()
 
+    def checkPersistence(self, request: Request, version: bytes) -> bool:
+        """Whether the connection outlives the request."""
+        # RFC 9110, section 7.6.1: a list, with commas, and maybe in several lines.
+        for value in request.requestHeaders.getRawHeaders(b"Connection") or ():
+            if any(option.strip().lower() == b"close" for option in value.split(b",")):
+                return False
+        return bool(super().checkPersistence(request, version))
+
+    def timeoutConnection(self) -> None:
+        """End a connection that was idle for too long, which is worth no line in the log."""
+        self._abortingCall = self.callLater(self.abortTimeout, self.forceAbortClient)
+        self.loseConnection()
+
+    def forceAbortClient(self) -> None:
+        """End a connection whose peer does not take part in that."""
+        self._abortingCall = None
+        self.transport.abortConnection()
+
     def body_limit(self) -> int:
         """The largest body in bytes that the request may have, its path being known."""
-        handler, _ = self.site.handler(self._path.partition(b"?")[0])
-        return max(getattr(handler, "max_body", 0), self.site.max_body)
+        return max(getattr(self._handler(), "max_body", 0), self.site.max_body)
+
+    def _handler(self) -> Handler | None:
+        """The handler of the request whose header is read."""
+        return self.site.handler(origin_form(self._path).partition(b"?")[0])[0]
 
     def lineLengthExceeded(self, line: bytes) -> None:
         self.refuse(431, f"a line of the header is too long {_HEADER_KEY}")
@@ -272,8 +294,7 @@ class Channel(http.HTTPChannel):
         limit = self.body_limit()
         key = " (server.max_body)" if limit == self.site.max_body else ""
         text = f"the body is larger than {limit} bytes{key}"
-        handler, _ = self.site.handler(self._path.partition(b"?")[0])
-        refusal = getattr(handler, "refusal", _plain)
+        refusal = getattr(self._handler(), "refusal", _plain)
         self.refuse(413, text, refusal=refusal)
 
     def refuse(
@@ -358,6 +379,18 @@ def _date(seconds: int) -> bytes:
     return date
 
 
+def origin_form(target: bytes) -> bytes:
+    """A request's target as nearly all write it: path and query. Of the absolute form, with which
+    a server must do as well (RFC 9112, section 3.2.2), what is behind the host."""
+    if target.startswith(b"/"):
+        return target
+    rest = _ORIGIN.sub(b"", target, count=1)
+    return rest if rest.startswith((b"/", b"*")) else b"/" + rest
+
+
+_ORIGIN = re.compile(rb"\Ahttps?://[^/?]*", re.IGNORECASE)
+
+
 def new_request_id() -> str:
     """What a request is called: of all processes none calls another so."""
     return f"{_process()}-{next(_numbers):x}"
@@ -440,7 +473,7 @@ class Request(server.Request):
     def requestReceived(self, command: bytes, path: bytes, version: bytes) -> None:
         # Twisted's own parses query and form, which the providers do in their way.
         self.method, self.uri, self.clientproto = command, path, version
-        self.path, _, self.query = path.partition(b"?")
+        self.path, _, self.query = origin_form(path).partition(b"?")
         self.args = {}
         self.content.seek(0)
         self.process()
@@ -452,7 +485,10 @@ class Request(server.Request):
         self.site = self.channel.site
         handler, rest = self.site.handler(self.path)
         if handler is None:
-            super().process()
+            if self.path == b"*":
+                refuse_path(self)
+            else:
+                super().process()
             return
         try:
             handler.handle(self, rest)
