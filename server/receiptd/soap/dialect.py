@@ -110,6 +110,8 @@ class Sendsms(Soap11):  # type: ignore[misc]
         post.call = read_call(ctx.in_body_doc)
         post.raw = blanked(ctx.in_string[0], ctx.in_document)
         ctx.in_object = post.call.values
+        # Many times as large as the receipt, which will wait for its commit.
+        ctx.in_document = ctx.in_body_doc = None
 
     def serialize(self, ctx: Any, message: Any) -> None:
         """The response element, or the fault."""
