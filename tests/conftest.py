@@ -28,6 +28,14 @@ def pytest_configure(config: pytest.Config) -> None:
         daemon.DEADLINE *= 10
 
 
+LONGEST = ("test_bench", "test_processes", "test_signals", "test_tls", "test_database_late")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The files that take longest come first: several processes then end at the same time."""
+    items.sort(key=lambda item: item.path.stem not in LONGEST)
+
+
 @pytest.fixture
 def long(request: pytest.FixtureRequest) -> bool:
     """Whether a proof is to be made at length."""

@@ -7,14 +7,16 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
 from sqlalchemy import select
 
-from receiptd.store.database import open_engine
+from receiptd.store.database import open_engine, upgrade
 from receiptd.store.rows import receipt_json, rejection_json
 from receiptd.store.schema import receipts, rejected_posts
 
@@ -46,6 +48,17 @@ def wait_until(condition: Callable[[], T], what: str, deadline: float | None = N
     return value
 
 
+@cache
+def _new_database() -> bytes:
+    """A database as a server makes it where there is none: with it, one starts sooner."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "receipts.db"
+        engine = open_engine(f"sqlite:///{file}")
+        upgrade(engine)
+        engine.dispose()
+        return file.read_bytes()
+
+
 class Server:
     """A `receiptd serve` in a process of its own."""
 
@@ -55,6 +68,9 @@ class Server:
         self.config.write_text(config)
         self.config.chmod(0o600)
         self.database = folder / "receipts.db"
+        if not self.database.exists() and "user =" not in config:
+            self.database.write_bytes(_new_database())
+            self.database.chmod(0o640)
         self.log_file = folder / "log"
         self._arguments = [
             *(sys.executable, "-m", "receiptd", "serve", "--config", str(self.config)),

@@ -95,9 +95,9 @@ def test_growth_is_measured(bench, database):
     code, output, errors = bench("--growth", "--short", "--database", database)
     assert code == 0, output + errors
     assert "verified by their identifiers: every receipt that was answered is stored" in output
-    assert "insert rate with 10,000 stored over that with 1,000: sequential ids" in output
-    assert "insert rate with 10,000 stored over that with 1,000: random ids" in output
-    assert "memory after 5,000 receipts over that after 1,000" in output
+    assert "insert rate with 5,000 stored over that with 500: sequential ids" in output
+    assert "insert rate with 5,000 stored over that with 500: random ids" in output
+    assert "memory after 2,000 receipts over that after 500" in output
 
 
 @needs_wrk

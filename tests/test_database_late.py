@@ -85,6 +85,7 @@ def test_a_server_starts_without_its_database_and_has_all_once_that_is_there(
     message = {"provider": "csoft", "message_id": "after"}
     # Another worker may have another second to go.
     wait_until(lambda: call(server, MESSAGES, "POST", [message]).status == 200, "it registers")
+    wait_until(lambda: len(stored(url)) >= len(expected), "every worker's spool is drained")
     found = stored(url)
     assert sorted(found) == sorted(expected)
     if workers == 1:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
 import sqlite3
@@ -59,17 +60,31 @@ def test_under_load_everybody_is_answered_and_all_that_is_acknowledged_is_stored
     assert "Traceback" not in server.log
 
 
+def pending(process: int, number: signal.Signals) -> bool:
+    """Whether a stopped process will find that signal when it goes on."""
+    return bool(int(status(process, "ShdPnd"), 16) >> (number - 1) & 1)
+
+
+def status(process: int, field: str) -> str:
+    """What the system says of a process."""
+    found = re.search(rf"^{field}:\s+(.*)", Path(f"/proc/{process}/status").read_text(), re.M)
+    assert found
+    return found[1]
+
+
 def test_who_waits_in_the_queue_is_served(serve, workers):
     server = serve(options=("--workers", str(workers)))
     processes = server.processes()
     for process in processes:
         os.kill(process, signal.SIGSTOP)
+        wait_until(lambda pid=process: status(pid, "State").startswith("T"), "it stands still")
     connections = [connect(server) for _ in range(40)]
     for number, connection in enumerate(connections):
         connection.sendall(request(f"Q{number}"))
     # Before it can accept any of them.
     os.kill(server.process.pid, signal.SIGTERM)
     for process in processes:
+        wait_until(lambda pid=process: pending(pid, signal.SIGTERM), "the signal is there")
         os.kill(process, signal.SIGCONT)
     for connection in connections:
         with closing(connection):

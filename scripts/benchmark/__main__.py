@@ -25,7 +25,7 @@ USUAL = Pace(rounds=5, warm_up=1, seconds=4, starts=5)
 SHORT = Pace(rounds=1, warm_up=1, seconds=1, starts=1)
 
 USUAL_SIZE = Size(10_000, 2_000_000, 10_000, 1_000_000, span=20_000, repeats=5)
-SHORT_SIZE = Size(1_000, 10_000, 1_000, 5_000, span=1_000, repeats=2)
+SHORT_SIZE = Size(500, 5_000, 500, 2_000, span=500, repeats=2)
 
 _DESCRIPTION = """\
 Measures receiptd against a bare Twisted resource, Flask and FastAPI, each on one core under
