@@ -86,11 +86,8 @@ def test_every_server_is_measured_and_every_number_to_reach_is_in_the_table(benc
     assert 0.4 < kept["query"]["matched"] < 0.6
 
 
-on_both = pytest.mark.parametrize("database", ["sqlite", "postgresql"])
-
-
 @needs_wrk
-@on_both
+@pytest.mark.parametrize("database", ["sqlite", "postgresql"])
 def test_growth_is_measured(bench, database):
     code, output, errors = bench("--growth", "--short", "--database", database)
     assert code == 0, output + errors
@@ -101,9 +98,8 @@ def test_growth_is_measured(bench, database):
 
 
 @needs_wrk
-@on_both
-def test_a_soak_says_how_it_goes(bench, database):
-    code, output, errors = bench("--soak", "2", "--database", database)
+def test_a_soak_says_how_it_goes(bench):
+    code, output, errors = bench("--soak", "2")
     assert code == 0, output + errors
     assert "receipts/s" in output
     assert "every one is stored, once" in output

@@ -48,12 +48,8 @@ READ_SIZE = 8192
 """Bytes that are read of a socket at once, several receipts' worth. Making and giving back
 Twisted's 64 kB for each read costs more than the second read of a larger post."""
 
-_STATUS_LINE = {
-    status.value: b"%d %s\r\n" % (status.value, status.phrase.encode()) for status in HTTPStatus
-}
 RETRY_SOON = b"Retry-After: 5\r\n"
 _HEADER_KEY = "(server.max_header_bytes)"
-_SERVER = b"Server: receiptd\r\nDate: "
 
 REQUEST_ID = b"X-Request-Id"
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._:=+/@~-]{1,64}")
@@ -372,11 +368,17 @@ def _host(channel: Channel) -> str:
     return channel.address or "a local socket"
 
 
-@lru_cache(1)
-def _date(seconds: int) -> bytes:
-    """The value of the Date header, made once a second."""
-    date: bytes = http.datetimeToString(seconds)
-    return date
+@lru_cache(64)
+def _beginning(version: bytes, status: int, content_type: bytes, seconds: int) -> bytes:
+    """The head of a response as far as it stays the same for a second: up to its length."""
+    lines = (
+        b"%b %d %b" % (version, status, HTTPStatus(status).phrase.encode()),
+        b"Server: receiptd",
+        b"Date: " + http.datetimeToString(seconds),
+        b"Content-Type: " + content_type,
+        b"Content-Length: ",
+    )
+    return b"\r\n".join(lines)
 
 
 def origin_form(target: bytes) -> bytes:
@@ -416,21 +418,8 @@ def answer(
 
     :param headers: further header lines, each with its CRLF.
     """
-    return b"".join(
-        (
-            version,
-            b" ",
-            _STATUS_LINE[status],
-            _SERVER,
-            _date(int(time())),
-            b"\r\nContent-Type: ",
-            content_type,
-            b"\r\nContent-Length: %d\r\n" % len(body),
-            *headers,
-            b"\r\n",
-            body,
-        )
-    )
+    begins = _beginning(version, status, content_type, int(time()))
+    return b"".join((begins, b"%d\r\n" % len(body), *headers, b"\r\n", body))
 
 
 class Request(server.Request):

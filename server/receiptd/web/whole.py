@@ -40,30 +40,39 @@ def whole(data: bytes, most_headers: int, most_bytes: int) -> Whole | None:
     if head is None or head.end() > most_bytes:
         return None
     method, target, lines = head.groups()
-    fields = _LINE.findall(lines)
-    if len(fields) > most_headers:
+    read = _read_often if len(lines) <= _SHORT else _read
+    headers, number, length = read(lines)
+    if number > most_headers or head.end() + length != len(data):
         return None
-    values: dict[bytes, list[bytes]] = {}
-    for name, value in fields:
-        values.setdefault(_canonical(name), []).append(value.rstrip(b"\t "))
-    length = 0
-    if not values.keys().isdisjoint(_SPECIAL):
-        if b"Transfer-Encoding" in values or b"Expect" in values:
-            return None
-        if values.get(b"Connection", _KEEP_ALIVE) != _KEEP_ALIVE:
-            return None
-        (announced, *others) = values.get(b"Content-Length", (b"0",))
-        if others or len(announced) > _LONGEST_LENGTH or not announced.isdigit():
-            return None
-        length = int(announced)
-    if head.end() + length != len(data):
-        return None
-    headers = Headers()
-    headers._rawHeaders = values
     return Whole(method, target, headers, data[head.end() :])
 
 
-_SPECIAL = (b"Content-Length", b"Transfer-Encoding", b"Connection", b"Expect")
+def _read(lines: bytes) -> tuple[Headers, int, int]:
+    """The headers in `lines`, how many there are, and the length of the body that they announce;
+    that is negative where they ask for anything beside an answer."""
+    headers = Headers()
+    values = headers._rawHeaders
+    fields = _LINE.findall(lines)
+    for name, value in fields:
+        values.setdefault(_canonical(name), []).append(value.rstrip(b"\t "))
+    length = -1
+    (announced, *others) = values.get(b"Content-Length", (b"0",))
+    if (
+        not others
+        and announced.isdigit()
+        and len(announced) <= _LONGEST_LENGTH
+        and values.get(b"Connection", _KEEP_ALIVE) == _KEEP_ALIVE
+        and b"Transfer-Encoding" not in values
+        and b"Expect" not in values
+    ):
+        length = int(announced)
+    return headers, len(fields), length
+
+
+_read_often = lru_cache(256)(_read)
+"""A client sends the same header time after time. Nobody changes what a request's says."""
+_SHORT = 1024
+"""Bytes of a header that is remembered."""
 _KEEP_ALIVE = [b"keep-alive"]
 _LONGEST_LENGTH = 15
 """Digits."""
