@@ -95,7 +95,7 @@ def check(acknowledged: list[list[str]], found: list[str]) -> None:
 
 def test_kill_at_random_moments_under_load(serve, long):
     """`kill -9`, restart, compare; the database and the spool are those of the run before."""
-    rounds = 200 if long else 4
+    rounds = 200 if long else 3
     server: Server = serve()
     acknowledged: list[list[str]] = []
     for number in range(rounds):
@@ -117,7 +117,7 @@ def test_postgresql_stopped_and_started_under_load(serve, own_postgresql, long):
     server: Server = serve(options=("--database", url))
     load = Load(server.port, "P", clients=4)
     try:
-        for _ in range(10 if long else 2):
+        for _ in range(10 if long else 1):
             before = load.count
             wait_until(lambda before=before: load.count > before + 50, "receipts in PostgreSQL")
             own_postgresql.stop()
@@ -139,7 +139,7 @@ def test_kill_while_postgresql_comes_and_goes(serve, own_postgresql, long):
     url = own_postgresql.url(own_postgresql.new_database())
     server: Server = serve(options=("--database", url))
     acknowledged: list[list[str]] = []
-    rounds = 40 if long else 4
+    rounds = 40 if long else 2
     for number in range(rounds):
         load = Load(server.port, f"B{number}", clients=4)
         wait_until(lambda load=load: load.count > 0, "the first acknowledgement")

@@ -543,8 +543,9 @@ def test_idle_tls_connections_do_not_keep_it_from_ending(secured):
         assert time.monotonic() - started < 5
 
 
-@pytest.mark.parametrize("workers", [1, 2])
-@pytest.mark.parametrize("newest", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+@pytest.mark.parametrize(
+    ("workers", "newest"), [(1, ssl.TLSVersion.TLSv1_2), (2, ssl.TLSVersion.TLSv1_3)]
+)
 def test_under_load_it_ends_without_a_reset_and_without_losing_a_receipt(secured, workers, newest):
     server, port, authority = secured(workers=workers, endpoint="")
     context = authority.client()

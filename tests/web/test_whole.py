@@ -122,7 +122,7 @@ REQUESTS = st.builds(
 )
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(st.lists(REQUESTS, min_size=1, max_size=2))
 def test_how_it_comes_makes_no_difference(requests):
     # Each on the connection that the one before has left.
