@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import re
+import resource
 import signal
+import sqlite3
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from functools import cache
 from pathlib import Path
 from typing import IO, Any, TypeVar
@@ -144,6 +147,21 @@ class Server:
         """End it at once, as a crash would."""
         self.process.kill()
         self.process.wait(DEADLINE)
+
+
+@contextmanager
+def locked(server: Server) -> Iterator[None]:
+    """As long as another process has the database's turn to write."""
+    with closing(sqlite3.connect(server.database, isolation_level=None, timeout=20)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        yield
+        other.execute("ROLLBACK")
+
+
+def resident(process_id: int) -> int:
+    """A process's resident memory in bytes."""
+    pages = int(Path(f"/proc/{process_id}/statm").read_text().split()[1])
+    return pages * resource.getpagesize()
 
 
 def environment() -> dict[str, str]:

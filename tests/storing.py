@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from queue import SimpleQueue
 from typing import Any
 
@@ -20,6 +20,18 @@ on_sqlite = pytest.mark.parametrize("engine", ["sqlite"], indirect=True)
 """For a test of what only SQLite has."""
 
 AT = datetime(2009, 6, 9, 10, 52, tzinfo=UTC)
+START = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+class Clock:
+    """A clock that an hour passes on each time it is read, from `START` on."""
+
+    def __init__(self) -> None:
+        self.hours = 0
+
+    def __call__(self) -> datetime:
+        self.hours += 1
+        return START + timedelta(hours=self.hours)
 
 
 def receipt(message_id: str | None = "4A2E3C10", **fields: Any) -> Receipt:

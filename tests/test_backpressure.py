@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import resource
 import socket
-import sqlite3
-from contextlib import ExitStack, closing, contextmanager
-from pathlib import Path
+from contextlib import ExitStack, closing
 
 import pytest
 
-from daemon import wait_until
+from daemon import locked, resident, wait_until
 from soap_posts import envelope
 from wire import get, post, receive
 
@@ -34,21 +31,6 @@ SHARE = 10
 """Posts that may wait of one endpoint: half of the queue."""
 
 SEEME = "/seeme?reference=%s&number=36301234567&code=6&timestamp=2013-09-01+09%%3A12%%3A29"
-
-
-@contextmanager
-def locked(server):
-    """As long as another process has the database's turn to write."""
-    with closing(sqlite3.connect(server.database, isolation_level=None, timeout=20)) as other:
-        other.execute("BEGIN IMMEDIATE")
-        yield
-        other.execute("ROLLBACK")
-
-
-def resident(server):
-    """The server's resident memory in bytes."""
-    pages = int(Path(f"/proc/{server.process.pid}/statm").read_text().split()[1])
-    return pages * resource.getpagesize()
 
 
 def waiting(server):
@@ -90,12 +72,12 @@ def test_beyond_the_queue_posts_are_refused_and_another_endpoint_is_not(serve):
             body = envelope("more", username=None, pin=None, Filler="x" * 500_000)
             for number in range(220):  # a hundred megabytes, after what one of them takes
                 if number == 20:
-                    before = resident(server)
+                    before = resident(server.process.pid)
                 refused = post(server.port, body)
                 assert (refused.status, refused.headers["retry-after"]) == (500, "5")
                 assert b"<faultcode>" in refused.body
                 assert b":Server</faultcode>" in refused.body
-            assert resident(server) - before < 20 * 1024 * 1024
+            assert resident(server.process.pid) - before < 20 * 1024 * 1024
             assert waiting(server) == SHARE
             under_way += [sent(stack, server, query(f"Q{number}")) for number in range(SHARE)]
             wait_until(lambda: waiting(server) == 2 * SHARE, "the other one has room")

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import json
 import re
-import sqlite3
 import subprocess
 import sys
 import threading
 import time
-from contextlib import closing, contextmanager, suppress
+from contextlib import suppress
 
 import pytest
 
-from daemon import DEADLINE, environment, wait_until
+from daemon import DEADLINE, environment, locked, wait_until
 from wire import post
 
 ENVELOPE = (
@@ -28,15 +27,6 @@ def server(serve, tmp_path):
     """A server that waits for SQLite's lock but shortly."""
     url = f"sqlite:///{tmp_path / 'server-0' / 'receipts.db'}?timeout=0.3"
     return serve(options=("--database", url))
-
-
-@contextmanager
-def locked(server):
-    """As long as another process writes to the database."""
-    with closing(sqlite3.connect(server.database, isolation_level=None, timeout=20)) as other:
-        other.execute("BEGIN IMMEDIATE")
-        yield
-        other.execute("ROLLBACK")
 
 
 def acknowledged(server, message_id, report="0"):

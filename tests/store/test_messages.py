@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from decimal import Decimal
 
 import pytest
@@ -18,21 +18,9 @@ from receiptd.store.messages import (
     message_with_receipts,
     messages_page,
 )
-from storing import AT, on_sqlite, receipt
+from storing import AT, START, Clock, on_sqlite, receipt
 
-START = datetime(2026, 1, 1, tzinfo=UTC)
 LATER = AT + timedelta(minutes=5)
-
-
-class Clock:
-    """A clock that an hour passes on each time it is read."""
-
-    def __init__(self):
-        self.hours = 0
-
-    def __call__(self):
-        self.hours += 1
-        return START + timedelta(hours=self.hours)
 
 
 @pytest.fixture

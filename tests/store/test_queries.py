@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 import pytest
 from sqlalchemy import event
@@ -21,20 +21,7 @@ from receiptd.store.queries import (
     rejections_page,
 )
 from receiptd.store.schema import BUCKET_BITS, receipts, rejected_posts
-from storing import AT, count_on, on_sqlite, receipt, rejection
-
-START = datetime(2026, 1, 1, tzinfo=UTC)
-
-
-class Clock:
-    """A clock that an hour passes on each time it is read."""
-
-    def __init__(self):
-        self.hours = 0
-
-    def __call__(self):
-        self.hours += 1
-        return START + timedelta(hours=self.hours)
+from storing import AT, START, Clock, count_on, on_sqlite, receipt, rejection
 
 
 def found(engine, **wanted):

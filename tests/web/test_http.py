@@ -2,30 +2,22 @@
 
 from __future__ import annotations
 
-import resource
 import socket
 import threading
 import time
 from contextlib import closing, suppress
 from itertools import islice
-from pathlib import Path
 
 import pytest
 from lxml import etree
 
-from daemon import CSOFT, wait_until
+from daemon import CSOFT, resident, wait_until
 from load import answers, flood
 from receiptd.readable import readable
 from soap_posts import envelope, new_id
 from wire import chunked, get, post, receive, send
 
 SOAP = "http://schemas.xmlsoap.org/soap/envelope/"
-
-
-def resident(process_id: int) -> int:
-    """The process's resident memory in bytes."""
-    pages = int(Path(f"/proc/{process_id}/statm").read_text().split()[1])
-    return pages * resource.getpagesize()
 
 
 def test_get_says_what_the_url_is_with_a_link_to_the_wsdl(shared_server):

@@ -7,16 +7,15 @@ import os
 import re
 import signal
 import socket
-import sqlite3
 import subprocess
 import sys
-from contextlib import closing, contextmanager
+from contextlib import closing
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from apiclient import deliver, register
-from daemon import CSOFT, DEADLINE, environment, wait_until
+from daemon import CSOFT, DEADLINE, environment, locked, wait_until
 from soap_posts import envelope, new_id
 from wire import get, post, receive, send
 
@@ -67,15 +66,6 @@ def value(samples, name, **labels):
         for (sample, given), number in samples.items()
         if sample == name and labels.items() <= dict(given).items()
     )
-
-
-@contextmanager
-def locked(server):
-    """As long as another process writes to the database."""
-    with closing(sqlite3.connect(server.database, isolation_level=None, timeout=20)) as other:
-        other.execute("BEGIN IMMEDIATE")
-        yield
-        other.execute("ROLLBACK")
 
 
 @pytest.fixture

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import resource
 import socket
 import threading
 from contextlib import ExitStack, closing
-from pathlib import Path
 
 import pytest
 from sqlalchemy import insert
@@ -15,7 +13,7 @@ from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 
 from apiclient import call, deliver, register, watch
-from daemon import DEADLINE, wait_until
+from daemon import DEADLINE, resident, wait_until
 from receiptd.store.database import open_engine
 from receiptd.store.queries import ReceiptFilter
 from receiptd.store.schema import receipts
@@ -192,12 +190,6 @@ def test_there_are_so_many_streams_and_a_client_that_goes_makes_room(serve):
             return False
 
     wait_until(room, "there is room again")
-
-
-def resident(process_id):
-    """The process's resident memory in bytes."""
-    pages = int(Path(f"/proc/{process_id}/statm").read_text().split()[1])
-    return pages * resource.getpagesize()
 
 
 def test_a_slow_reader_costs_no_memory_and_misses_nothing(serve):

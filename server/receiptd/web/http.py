@@ -37,6 +37,11 @@ PLAIN = b"text/plain; charset=utf-8"
 Refusal: TypeAlias = Callable[[int, str], tuple[bytes, bytes]]
 """Makes a body and its content type of a status and a text."""
 
+
+def _plain(_status: int, text: str) -> tuple[bytes, bytes]:
+    return text.encode() + b"\n", PLAIN
+
+
 LINGER = 2.0
 """Seconds that a refused sender has to read the answer before its connection is cut."""
 
@@ -148,8 +153,7 @@ class Channel(http.HTTPChannel):
 
     def dataReceived(self, data: bytes) -> None:
         """Take a request that is whole and plain at once, all else as Twisted does."""
-        at_rest = not self._buffer and not self.requests
-        if at_rest and self.persistent and not self.refused and self.left is None:
+        if not self._buffer and not self.requests and self.persistent:
             found = whole(data, self.maxHeaders, self.totalHeadersSize)
             if found is not None and len(found.body) <= self.site.max_body:
                 # As in HTTPChannel.allContentReceived: what comes meanwhile is kept for later.
@@ -290,11 +294,10 @@ class Channel(http.HTTPChannel):
         limit = self.body_limit()
         key = " (server.max_body)" if limit == self.site.max_body else ""
         text = f"the body is larger than {limit} bytes{key}"
-        refusal = getattr(self._handler(), "refusal", _plain)
-        self.refuse(413, text, refusal=refusal)
+        self.refuse(413, text, refusal=getattr(self._handler(), "refusal", _plain))
 
     def refuse(
-        self, status: int, text: str, header: bytes = b"", refusal: Refusal | None = None
+        self, status: int, text: str, header: bytes = b"", refusal: Refusal = _plain
     ) -> None:
         """Answer before the request is read, then close.
 
@@ -318,7 +321,7 @@ class Channel(http.HTTPChannel):
             header,
             b"Connection: close\r\n",
         )
-        body, content_type = (refusal or _plain)(status, text)
+        body, content_type = refusal(status, text)
         self.transport.write(answer(b"HTTP/1.1", status, body, content_type, headers))
         self.leave()
         self._abortingCall = self.callLater(LINGER, self.forceAbortClient)
@@ -327,7 +330,9 @@ class Channel(http.HTTPChannel):
         """Close our side of the connection behind what was answered, and drop what still comes:
         closed as a whole, it would be reset by that, and the answer lost with it."""
         self.left = self.site.reactor.seconds()
-        vars(self).update(lineReceived=_drop, rawDataReceived=_drop, allContentReceived=_drop)
+        # All but the first are for a read that is being taken apart just now.
+        late = ("dataReceived", "lineReceived", "rawDataReceived", "allContentReceived")
+        vars(self).update(dict.fromkeys(late, _drop))
         self.setTimeout(None)
         self._networkProducer.unregisterProducer()
         if ISSLTransport.providedBy(self.transport):
@@ -354,10 +359,6 @@ class Channel(http.HTTPChannel):
             self.leave()
         else:
             super().loseConnection()
-
-
-def _plain(_status: int, text: str) -> tuple[bytes, bytes]:
-    return text.encode() + b"\n", PLAIN
 
 
 def _drop(*_: object) -> None:

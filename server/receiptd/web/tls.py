@@ -276,51 +276,46 @@ def _fingerprint(tls: Tls) -> tuple[object, ...]:
 
 
 @implementer(IOpenSSLServerConnectionCreator)
-class Certificates:
+class _Creator:
     """Makes the TLS side of new connections."""
 
-    def __init__(self, material: Material) -> None:
-        self._context = _context(material)
-
-    def use(self, material: Material) -> None:
-        """Go by `material`, for the connections that come from now on."""
-        self._context = _context(material)
+    def __init__(self, context: SSL.Context) -> None:
+        self._context = context
 
     def factory(self, served: Any) -> TLSMemoryBIOFactory:
         """Serves `served`, a Twisted factory, under TLS."""
-        return _factory(self, served)
+        creator: Any = self
+        factory = TLSMemoryBIOFactory(creator, False, served)
+        factory.protocol = _Connection
+        return factory
 
     def serverConnectionForTLS(self, _protocol: Any) -> SSL.Connection:
         """A new connection's TLS side."""
         return SSL.Connection(self._context, None)
 
 
-@implementer(IOpenSSLServerConnectionCreator)
-class Foreign:
-    """The same by the certificates and settings of a Twisted endpoint, such as `ssl:`."""
+class Certificates(_Creator):
+    """TLS by our own settings."""
+
+    def __init__(self, material: Material) -> None:
+        super().__init__(_context(material))
+
+    def use(self, material: Material) -> None:
+        """Go by `material`, for the connections that come from now on."""
+        self._context = _context(material)
+
+
+class Foreign(_Creator):
+    """TLS by the certificates and settings of a Twisted endpoint, such as `ssl:`."""
 
     def __init__(self, options: Any) -> None:
         """
         :param options: what the endpoint has made: `CertificateOptions`, or what else has a
             `getContext`.
         """
-        self._context = options.getContext()
+        super().__init__(options.getContext())
         # Twisted's own way ends the handshake of a client that offers other protocols alone.
         self._context.set_alpn_select_callback(_agree)
-
-    def factory(self, served: Any) -> TLSMemoryBIOFactory:
-        """Serves `served`, a Twisted factory, under TLS."""
-        return _factory(self, served)
-
-    def serverConnectionForTLS(self, _protocol: Any) -> SSL.Connection:
-        """A new connection's TLS side."""
-        return SSL.Connection(self._context, None)
-
-
-def _factory(creator: Any, served: Any) -> TLSMemoryBIOFactory:
-    factory = TLSMemoryBIOFactory(creator, False, served)
-    factory.protocol = _Connection
-    return factory
 
 
 class _PeerClosed(Exception):
