@@ -7,15 +7,14 @@ Receipts via SOAP over HTTP(S)" and its CDR page for the report codes.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
-from datetime import datetime, tzinfo
+from datetime import datetime
 from random import Random
 from urllib.parse import urlencode
 
 from receiptd.providers import Code, Invalid, Post, Provider, Reply
 from receiptd.providers.post import Fields
-from receiptd.providers.values import identifier, integer, phone, shown, utc
+from receiptd.providers.values import identifier, integer, iso_time, phone
 from receiptd.receipt import Kind, Outcome, Receipt, State, Verdict
 
 LONGEST_TEXT = 255
@@ -49,11 +48,8 @@ _FORM_FIELDS = frozenset(
 )
 _NO_CREDENTIAL = "NULL"
 """What the form post sends where no username or PIN is configured."""
-
-# XML Schema's dateTime, also with a space for the T, without seconds or without an offset.
-_TIMESTAMP = re.compile(
-    r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d(\.\d{1,12})?)?(Z|[+-]\d\d:?\d\d)?", re.ASCII
-)
+_EXAMPLE = "2009-06-09T10:52:00Z"
+"""Of XML Schema's dateTime. One without an offset is UTC unless configured otherwise."""
 
 
 class Csoft(Provider):
@@ -120,7 +116,7 @@ class Csoft(Provider):
             state=self.state(code),
             code=code,
             recipient=phone("SentTo", sent_to),
-            reported_at=_time(timestamp, self.endpoint.timezone),
+            reported_at=iso_time("Timestamp1", timestamp, self.endpoint.timezone, _EXAMPLE),
             raw=raw,
             description=self.description(code),
             extra=extra,
@@ -187,18 +183,3 @@ def _form_reply(message_id: str | None, report: int, text: str, status: int = 20
 
 def _echo(fields: Fields) -> str:
     return (fields.get("MessageIdentifier") or "")[:LONGEST_TEXT]
-
-
-def _time(value: str | None, zone: tzinfo) -> datetime | None:
-    """When the status was recorded; a time without an offset is UTC unless configured."""
-    if value is None:
-        return None
-    try:
-        if _TIMESTAMP.fullmatch(value):
-            return utc(datetime.fromisoformat(value), zone)
-    except (ValueError, OverflowError):
-        pass
-    raise Invalid(
-        "Timestamp1",
-        f"Timestamp1 is {shown(value)}: a time such as 2009-06-09T10:52:00Z was expected",
-    )

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from datetime import UTC, datetime, tzinfo
 from decimal import Decimal
+from functools import lru_cache
 from zoneinfo import ZoneInfo
 
 from receiptd.providers.post import Invalid
@@ -121,22 +122,34 @@ def decimal(field: str, value: str | None) -> Decimal | None:
     raise Invalid(field, f"{field} is {shown(value)}: a decimal number was expected")
 
 
-def iso_time(field: str, value: str | None, zone: tzinfo) -> datetime | None:
-    """A time as `2013-09-01 09:12:29` or `2013-09-01 09:12`, in `zone` unless it carries an
+def iso_time(
+    field: str, value: str | None, zone: tzinfo, example: str = "2013-09-01 09:12:29"
+) -> datetime | None:
+    """A time as `2013-09-01 09:12:29` or `2013-09-01T09:12`, in `zone` unless it carries an
     offset; `utc` says what becomes of the hour that a clock change repeats or skips.
 
+    :param example: of how the provider writes one, for the error.
     :raises Invalid: where it is none.
     """
     if value is None:
         return None
     try:
-        if _ISO.fullmatch(value):
-            return utc(datetime.fromisoformat(value), zone)
+        return _iso_time(value, zone)
     except (ValueError, OverflowError):
-        pass
-    raise Invalid(
-        field, f"{field} is {shown(value)}: a time such as 2013-09-01 09:12:29 was expected"
-    )
+        raise Invalid(
+            field, f"{field} is {shown(value)}: a time such as {example} was expected"
+        ) from None
+
+
+@lru_cache(1024)
+def _iso_time(value: str, zone: tzinfo) -> datetime:
+    """Remembered, since receipts come in bursts that say the same second.
+
+    :raises ValueError: where it is none.
+    """
+    if not _ISO.fullmatch(value):
+        raise ValueError(value)
+    return utc(datetime.fromisoformat(value), zone)
 
 
 def us_time(field: str, value: str | None, zone: tzinfo) -> datetime | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from decimal import Decimal
+from functools import lru_cache
 from typing import Any
 
 from sqlalchemy import (
@@ -76,8 +77,10 @@ class Price(TypeDecorator[Decimal]):
         return Decimal(value) if value is not None else None
 
 
+@lru_cache(1024)
 def iso(at: datetime) -> str:
-    """`at` (aware, UTC) as text of one width."""
+    """`at` (aware, UTC) as text of one width. Remembered, since receipts come in bursts that say
+    the same second, and each is written several times."""
     return at.isoformat(timespec="microseconds")[:26] + "Z"
 
 
