@@ -91,6 +91,9 @@ class Part(NamedTuple):
         return Part(best, price)
 
 
+NOTHING_OF_PART = Part()
+
+
 class Progress(NamedTuple):
     """A message's state as people ask for it."""
 
@@ -114,12 +117,17 @@ def progress(parts: Mapping[int, Part], registered: int | None) -> Progress:
 
     :param registered: how many parts the application said there are.
     """
+    whole = parts.get(WHOLE, NOTHING_OF_PART)
+    if len(parts) == 1 and whole.standing is not None and (registered or 1) == 1:
+        # Nearly all messages: the one part is the message.
+        state, state_at = whole.standing
+        price = whole.price.amount if whole.price is not None else None
+        return Progress(state, state.final, state_at, int(state is State.DELIVERED), 1, price)
     numbered = {number: part for number, part in parts.items() if number != WHOLE}
     expected = max([registered or 1, *numbered])
-    whole = parts.get(WHOLE, Part())
     if numbered:
         standings = [
-            _better(numbered.get(number, Part()).standing, whole.standing)
+            _better(numbered.get(number, NOTHING_OF_PART).standing, whole.standing)
             for number in range(1, expected + 1)
         ]
     else:
