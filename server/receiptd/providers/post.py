@@ -24,6 +24,7 @@ from urllib.parse import unquote_to_bytes
 
 BLANK = b"***"
 """What stands in place of a secret."""
+_BLANK = BLANK.decode()
 
 
 class Invalid(Exception):
@@ -77,13 +78,16 @@ class Fields:
 
     def verbatim(self, name: str) -> str | None:
         """The value of `name` exactly as sent, None where it is absent or empty."""
-        known = self._values.get(name if self._exact else name.casefold())
+        known = self._values.get(name) or self._folded(name)
         return known[1] or None if known else None
 
     def get(self, name: str) -> str | None:
         """The value of `name` without surrounding space, None where nothing else is left."""
-        known = self._values.get(name if self._exact else name.casefold())
+        known = self._values.get(name) or self._folded(name)
         return known[1].strip() or None if known else None
+
+    def _folded(self, name: str) -> tuple[str, str, dict[str, None]] | None:
+        return None if self._exact else self._values.get(name.casefold())
 
     def rest(self, known: Collection[str]) -> dict[str, object]:
         """What was sent beside the fields `known` (in lower case, unless names are exact), by
@@ -171,10 +175,14 @@ class Post:
         return [value for key, _, value in self._pairs if key == self._token]
 
 
-def _text(raw: bytes, charset: str) -> str:
-    if b"%" in raw or b"+" in raw:
-        raw = unquote_to_bytes(raw.replace(b"+", b" "))
-    return _decode(raw, charset)
+def _text(raw: str, charset: str) -> str:
+    """What stands in a query or a form, as it was meant.
+
+    :param raw: a character for each byte.
+    """
+    if "%" in raw or "+" in raw:
+        return _decode(unquote_to_bytes(raw.replace("+", " ").encode("latin-1")), charset)
+    return _decode(raw.encode("latin-1"), charset)
 
 
 def _decode(raw: bytes, charset: str) -> str:
@@ -185,7 +193,7 @@ def _decode(raw: bytes, charset: str) -> str:
     return text.replace("\0", "\ufffd") if "\0" in text else text
 
 
-def _name(raw: bytes, charset: str) -> tuple[str, str]:
+def _name(raw: str, charset: str) -> tuple[str, str]:
     """A name as it compares, and as it is."""
     name = _text(raw, charset).strip()
     return name.casefold(), name
@@ -199,34 +207,37 @@ _LONGEST_KNOWN = 64
 def _take_apart(raw: bytes, charset: str, secrets: frozenset[str], pairs: list[Pair]) -> bytes:
     """Append the pairs of `raw` to `pairs`; returns it with the values of `secrets` blanked."""
     trimmed = raw.strip(b"\r\n")
-    pieces = trimmed.split(b"&")
+    text = trimmed.decode("latin-1")
+    plain = text.isascii() and "\0" not in text
+    pieces = text.split("&")
     secret = False
     for index, piece in enumerate(pieces):
         if not piece:
             continue
-        name, _, value = piece.partition(b"=")
+        name, _, value = piece.partition("=")
         known = _known_name if len(name) <= _LONGEST_KNOWN else _name
         key, sent = known(name, charset)
-        # Letters and digits are themselves; of bytes only those of ASCII are any.
-        pairs.append((key, sent, value.decode() if value.isalnum() else _text(value, charset)))
         if key in secrets and value:
-            pieces[index] = name + b"=" + BLANK
+            pieces[index] = f"{name}={_BLANK}"
             secret = True
-    if secrets and b";" in trimmed:
+        if not plain or "%" in value or "+" in value:
+            value = _text(value, charset)
+        pairs.append((key, sent, value))
+    if secrets and ";" in text:
         pieces = [_blank_behind_semicolon(piece, secrets, charset) for piece in pieces]
         secret = True
-    return raw.replace(trimmed, b"&".join(pieces), 1) if secret else raw
+    return raw.replace(trimmed, "&".join(pieces).encode("latin-1"), 1) if secret else raw
 
 
-def _blank_behind_semicolon(piece: bytes, secrets: frozenset[str], charset: str) -> bytes:
+def _blank_behind_semicolon(piece: str, secrets: frozenset[str], charset: str) -> str:
     """A pair in which there may be others, separated by `;` or by `&amp;`: such a post is not
     understood, but a secret in it is one all the same. Blanked to its end, since a `;` may be a
     part of the secret."""
     position = 0
-    for part in piece.split(b";"):
-        name, equals, value = part.partition(b"=")
+    for part in piece.split(";"):
+        name, equals, value = part.partition("=")
         if value and _name(name, charset)[0] in secrets:
-            return piece[:position] + name + equals + BLANK
+            return piece[:position] + name + equals + _BLANK
         position += len(part) + 1
     return piece
 
