@@ -11,11 +11,12 @@ from typing import Any, Protocol
 from twisted.internet import task
 from twisted.logger import Logger, LogLevel, globalLogBeginner
 
-from receiptd import __version__, clock, privileges, signals
+from receiptd import __version__, privileges, signals
 from receiptd.config import Config
 from receiptd.errors import CannotStart
 from receiptd.listening import Inherited, Listeners
 from receiptd.log import Log
+from receiptd.reactor import prepared_reactor
 from receiptd.service import Daemon, warnings
 from receiptd.systemd import Notifier
 
@@ -190,7 +191,7 @@ def run(
     :param passed: the sockets that the service manager has passed.
     :raises CannotStart: where it cannot start.
     """
-    reactor = clock.steady()
+    reactor = prepared_reactor()
     notifier = Notifier()
     listeners = Listeners([Inherited(each, None) for each in passed])
     log = begin_log(config, reactor)

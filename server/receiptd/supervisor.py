@@ -27,7 +27,7 @@ from twisted.internet.error import ProcessExitedAlready
 from twisted.internet.protocol import Factory, ProcessProtocol
 from twisted.logger import Logger
 
-from receiptd import clock, privileges, signals
+from receiptd import privileges, signals
 from receiptd.config import Config
 from receiptd.config.reloading import taken_over
 from receiptd.errors import CannotStart
@@ -35,6 +35,7 @@ from receiptd.listening import Inherited, Listeners
 from receiptd.log import Log
 from receiptd.metrics import FOLDER_VARIABLE
 from receiptd.process import announce, begin_log, introduce, refuse
+from receiptd.reactor import prepared_reactor
 from receiptd.service import address, at_once, certificate_files, warn_of_kept
 from receiptd.store.database import ServerLock
 from receiptd.systemd import Notifier
@@ -413,7 +414,7 @@ def run(
     :param passed: the sockets that the service manager has passed.
     :raises CannotStart: where it cannot start.
     """
-    reactor = clock.steady()
+    reactor = prepared_reactor()
     server = config.server
     notifier = Notifier()
     who = privileges.account(server.user, server.group)

@@ -16,11 +16,12 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python import usage
 
-from receiptd import clock, privileges, signals
+from receiptd import privileges, signals
 from receiptd.config import Config, describe, find, load, refuse_exposed
 from receiptd.errors import CannotStart
 from receiptd.log import Log
 from receiptd.process import Process, announce, introduce
+from receiptd.reactor import prepared_reactor
 from receiptd.service import Daemon
 from receiptd.systemd import Notifier
 
@@ -81,7 +82,7 @@ class Tap(Service):
     def privilegedStartService(self) -> None:
         """Listen, and become the user to serve as."""
         with _failing_clearly():
-            reactor = clock.steady()
+            reactor = prepared_reactor()
             server = self._config.server
             made = Log if self._config.log.file else _TwistdLog
             who = privileges.account(server.user, server.group)
@@ -91,7 +92,7 @@ class Tap(Service):
 
     def startService(self) -> None:
         """Open the store and serve."""
-        reactor = clock.steady()
+        reactor = prepared_reactor()
         super().startService()
         process = Process(reactor, self._daemon, self._notifier)
         with _failing_clearly():

@@ -22,12 +22,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, Union
 from twisted.internet.abstract import FileDescriptor
 from twisted.logger import Logger, LogLevel
 
-from receiptd import clock, signals
+from receiptd import signals
 from receiptd.config import Config
 from receiptd.errors import CannotStart
 from receiptd.listening import Inherited, Listeners
 from receiptd.log import Log
 from receiptd.process import Process, begin_log
+from receiptd.reactor import prepared_reactor
 from receiptd.service import Daemon
 from receiptd.store.database import ServerLock
 
@@ -190,7 +191,7 @@ def main() -> int:
 
 
 def _serve(assignment: Assignment) -> int:
-    reactor = clock.steady()
+    reactor = prepared_reactor()
     config = assignment.config
     inherited = []
     for number, request in enumerate(assignment.requests):
