@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from importlib import import_module
 from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Engine, insert
-from sqlalchemy.dialects import postgresql, sqlite
 
 from receiptd.message import Message
 from receiptd.receipt import ACCEPTED, Kind, Outcome, Receipt, Verdict
@@ -257,7 +257,8 @@ class Statements:
         dialect = engine.dialect.name
         self.text_types = dialect == "sqlite"
         mark = "%s" if dialect == "postgresql" else "?"
-        upsert: Any = postgresql.insert if dialect == "postgresql" else sqlite.insert
+        # The other database's dialect would take a thirtieth of the time of a start.
+        upsert = import_module(f"sqlalchemy.dialects.{dialect}").insert
         self.insert_receipt = _compiled(
             upsert(receipts).on_conflict_do_nothing(), engine, RECEIPT_COLUMNS
         )
