@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import re
 import shutil
 import subprocess
 from dataclasses import replace
@@ -75,6 +76,15 @@ def test_every_server_is_measured_and_every_number_to_reach_is_in_the_table(benc
         "start-up to the first acknowledged receipt",
     ):
         assert f"\n{line} " in output
+    ratios = output.partition("\nreceiptd, SOAP, over\n")[2].partition("\n\n")[0]
+    assert re.findall(r"^  (.*?)(?:  +[0-9.,]+){6}$", ratios, re.M) == [
+        "stock Twisted, fixed POST",
+        "tuned Twisted, fixed POST",
+        "Flask + SQLAlchemy",
+        "FastAPI + SQLAlchemy",
+        "stock Twisted, fixed GET",
+        "tuned Twisted, fixed GET",
+    ]
     assert "every one is stored, once" in output
     runs = json.loads((tmp_path / "figures.json").read_text())["runs"]
     kept = {run["subject"]: run for run in runs if run["stored"] is not None}

@@ -17,7 +17,7 @@ from benchmark.machine import Cores
 from benchmark.servers import PATIENCE, Failed, Server, ended
 from benchmark.subjects import Subject
 
-FASTEST = 12_000
+FASTEST = 16_000
 """Receipts a second that messages are registered for; of what a faster server takes beyond
 that, none is matched."""
 
@@ -196,3 +196,13 @@ def middle(runs: Sequence[Run], subject: str, figure: str) -> float:
     """The median of a figure of `subject` over the rounds."""
     values = [float(getattr(run, figure)) for run in runs if run.subject == subject]
     return statistics.median(values)
+
+
+def ratios(runs: Sequence[Run], subject: str, other: str, figure: str) -> list[float]:
+    """A figure of `subject` over that of `other`, for each round in which both were measured."""
+    measured = {(run.subject, run.round): float(getattr(run, figure)) for run in runs}
+    return [
+        value / measured[other, number]
+        for (name, number), value in measured.items()
+        if name == subject and (other, number) in measured
+    ]

@@ -1,4 +1,5 @@
-"""The figures for people: one table of the servers, one of the numbers to reach."""
+"""The figures for people: one table of the servers with their ratios, one of the numbers to
+reach."""
 
 from __future__ import annotations
 
@@ -6,7 +7,7 @@ import statistics
 from collections.abc import Sequence
 
 from benchmark.growth import Grown
-from benchmark.speed import Run, middle
+from benchmark.speed import Run, middle, ratios
 from benchmark.subjects import SUBJECTS
 from benchmark.targets import Outcome
 
@@ -15,17 +16,34 @@ TOO_MUCH = 0.05
 
 _HEADINGS = ("receipts/s", "p50 ms", "p99 ms", "p99.9 ms", "CPU µs", "MB")
 _FIGURES = ("rate", "p50", "p99", "p999", "cpu", "resident")
+_COMPARED = {
+    "soap": ("stock-post", "tuned-post", "flask", "fastapi"),
+    "query": ("stock-get", "tuned-get"),
+}
 
 
 def of_servers(runs: Sequence[Run]) -> str:
-    """A line for each server: medians over the rounds."""
+    """A line for each server, and one for each that receiptd is compared with: medians over the
+    rounds, of the figures and of the ratios."""
     measured = {run.subject for run in runs}
+    titles = {each.name: each.title for each in SUBJECTS if each.name in measured}
     rows = [
-        [each.title, *(_number(middle(runs, each.name, figure)) for figure in _FIGURES)]
-        for each in SUBJECTS
-        if each.name in measured
+        [title, *(_number(middle(runs, name, figure)) for figure in _FIGURES)]
+        for name, title in titles.items()
     ]
+    for subject, others in _COMPARED.items():
+        found = [
+            [f"  {titles[other]}", *(_ratio(runs, subject, other, figure) for figure in _FIGURES)]
+            for other in others
+            if {subject, other} <= measured
+        ]
+        if found:
+            rows += [[f"{titles[subject]}, over", *[""] * len(_FIGURES)], *found]
     return _lines([["", *_HEADINGS], *rows])
+
+
+def _ratio(runs: Sequence[Run], subject: str, other: str, figure: str) -> str:
+    return _plain(statistics.median(ratios(runs, subject, other, figure)))
 
 
 def of_growth(measured: Sequence[tuple[str, str, str, str, Sequence[Grown]]]) -> str:

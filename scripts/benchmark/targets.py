@@ -6,6 +6,7 @@ import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from benchmark import speed
 from benchmark.speed import Run
 
 
@@ -106,14 +107,9 @@ def outcome(target: Target, found: Iterable[float], **sizes: str) -> Outcome:
 
 def ratios(runs: Sequence[Run]) -> list[Outcome]:
     """The rows that `runs` allow: the ratio is taken within each round, then the median."""
-    measured = {(run.subject, run.round): run for run in runs}
     found = []
     for ratio in RATIOS:
-        values = [
-            getattr(run, ratio.figure) / getattr(measured[ratio.other, number], ratio.figure)
-            for (subject, number), run in measured.items()
-            if subject == ratio.subject and (ratio.other, number) in measured
-        ]
+        values = speed.ratios(runs, ratio.subject, ratio.other, ratio.figure)
         if values:
             found.append(outcome(ratio.target, values))
     return found
