@@ -213,7 +213,7 @@ def operation_of(envelope: Any) -> Any:
             "none of these was stored",
         )
     element = body[0]
-    if etree.QName(element).localname != OPERATION:
+    if element.tag.rpartition("}")[2] != OPERATION:
         raise Fault("Client", f"no operation is called {_name(element)}: {OPERATION} is expected")
     return element
 
@@ -242,9 +242,7 @@ def read_call(operation: Any) -> Call:
     tag = operation.tag
     namespace = tag[1 : tag.index("}")] if tag[0] == "{" else ""
     for child in operation:
-        name = child.tag
-        if name[0] == "{":
-            name = name[name.index("}") + 1 :]
+        name = child.tag.rpartition("}")[2]
         if name in _FIELD_SET:
             if name in found:
                 raise Fault("Client", f"{name} came twice")
@@ -253,7 +251,7 @@ def read_call(operation: Any) -> Call:
             text = child.text
             if (
                 text is not None
-                and child.attrib
+                and child.keys()
                 and any(child.get(nil) in ("1", "true") for nil in _NIL)
             ):
                 text = None
@@ -309,7 +307,7 @@ _BLANK = BLANK.decode()
 
 def _is_pin(name: str) -> bool:
     """Whether an element or attribute of this name holds a PIN, whoever may read it as one."""
-    return name[name.rfind("}") + 1 :].casefold() == "pin"
+    return name.rpartition("}")[2].casefold() == "pin"
 
 
 def _pins(root: Any) -> list[tuple[Any, str | None]]:
