@@ -282,6 +282,7 @@ SECRETS = {
     "a token of the API": '[[api.token]]\nname = "a"\ntoken = "t"\n',
     "the database's password": '[store]\nurl = "postgresql+psycopg://u:p@127.0.0.1:1/d"\n',
     "the same as a parameter": '[store]\nurl = "postgresql://u@127.0.0.1:1/d?password=p"\n',
+    "that of its client's key": '[store]\nurl = "postgresql://u@127.0.0.1:1/d?sslpassword=p"\n',
 }
 
 

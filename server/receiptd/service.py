@@ -28,6 +28,7 @@ from receiptd.store.database import (
     check_file,
     open_engine,
     require,
+    shown,
     upgrade,
 )
 from receiptd.store.matching import Policy
@@ -233,7 +234,7 @@ class Daemon(MultiService):
         if not self._config.store.migrate:
             require(engine)
         elif upgrade(engine) is None:
-            _log.info("made a new database: {url}", url=engine.url.render_as_string())
+            _log.info("made a new database: {url}", url=shown(engine.url))
 
     def _await(self, error: StoreAway) -> None:
         """Serve all the same: what comes goes to the spool until the database answers and is

@@ -56,6 +56,19 @@ def test_a_password_is_used_and_not_shown_wherever_it_stands(url):
     assert "geheim" not in str(parse(url))
 
 
+def test_the_password_of_a_clients_key_is_used_and_not_shown():
+    engine = open_engine(
+        "postgresql://u@127.0.0.1:1/d?connect_timeout=3&sslpassword=geheim&application_name=a"
+    )
+    assert engine.dialect.create_connect_args(engine.url)[1]["sslpassword"] == "geheim"
+    with pytest.raises(StoreError) as error:
+        upgrade(engine)
+    assert "?application_name=a&connect_timeout=3: the database does not answer" in str(
+        error.value
+    )
+    assert "geheim" not in str(error.value)
+
+
 def test_the_newest_migration_is_the_one_the_schema_names():
     config = Config()
     config.set_main_option("script_location", "receiptd:store/migrations")

@@ -169,7 +169,7 @@ def check_config(file: Path | None, database: str | None) -> None:
     from receiptd.cli.output import table
     from receiptd.config import describe, exposed, find
     from receiptd.service import warnings
-    from receiptd.store.database import parse
+    from receiptd.store.database import parse, shown
     from receiptd.store.spool import default_folder
 
     for label, text in (
@@ -177,7 +177,7 @@ def check_config(file: Path | None, database: str | None) -> None:
         ("listens on", ", ".join(config.server.listen)),
         ("TLS on", ", ".join(config.server.tls.listen) if config.server.tls else "nothing"),
         ("public URL", config.server.public_url or "none set: the WSDL names the Host asked for"),
-        ("store", parse(config.store.url).render_as_string()),
+        ("store", shown(parse(config.store.url))),
         ("spool", config.store.spool or default_folder(config.store.url)),
         ("API", _api_asks_for(config)),
         ("log", f"{config.log.file or 'standard error'}, {config.log.format}"),
@@ -325,7 +325,7 @@ def upgrade(file: Path | None, database: str | None) -> None:
         after = stores.revision(engine)
     except stores.StoreError as error:
         raise Failed(str(error)) from None
-    where = engine.url.render_as_string()
+    where = stores.shown(engine.url)
     engine.dispose()
     if before == after:
         click.echo(f"{where}: at revision {after} already, nothing to do")

@@ -52,7 +52,7 @@ def _password(url: str) -> bool:
     """Whether there is one in `url`, in front of the host or among the parameters."""
     try:
         parts = urlsplit(url)
-        return bool(parts.password or parse_qs(parts.query).get("password"))
+        return bool(parts.password or parse_qs(parts.query).keys() & {"password", "sslpassword"})
     except ValueError:
         return False
 

@@ -107,6 +107,11 @@ def parse(url: str) -> URL:
     return parsed
 
 
+def shown(url: URL) -> str:
+    """`url` (as `parse` gives it) for people: without passwords, also that of a client's key."""
+    return url.difference_update_query(["sslpassword"]).render_as_string()
+
+
 def _options(url: URL) -> dict[str, Any]:
     sqlite = url.get_backend_name() == "sqlite"
     defaults = {"timeout": BUSY_TIMEOUT, "check_same_thread": False} if sqlite else _POSTGRESQL
@@ -249,7 +254,7 @@ def upgrade(engine: Engine) -> str | None:
         return before
     if before is not None and before > REVISION:
         raise StoreError(
-            f"{engine.url.render_as_string()}: the database is at revision {before}, this "
+            f"{shown(engine.url)}: the database is at revision {before}, this "
             f"receiptd knows {REVISION}: upgrade receiptd"
         )
     from alembic import command
@@ -268,7 +273,7 @@ def upgrade(engine: Engine) -> str | None:
         if isinstance(error, OperationalError) or may_pass(error):
             raise _trouble(engine, error) from error
         raise StoreError(
-            f"{engine.url.render_as_string()}: the database cannot be brought to revision "
+            f"{shown(engine.url)}: the database cannot be brought to revision "
             f"{REVISION}: {cause(error)}. What its role may not do, another one may: run "
             "receiptd db upgrade with --database and that one's URL"
         ) from error
@@ -285,14 +290,14 @@ def require(engine: Engine) -> None:
     if found != REVISION:
         stands = f"at revision {found}" if found else "empty"
         raise StoreError(
-            f"{engine.url.render_as_string()}: the database is {stands}, this receiptd needs "
+            f"{shown(engine.url)}: the database is {stands}, this receiptd needs "
             f"{REVISION}: run receiptd db upgrade"
         )
 
 
 def unreachable(engine: Engine, error: SQLAlchemyError) -> str:
     """A sentence for a database that does not answer; the password stays out of it."""
-    return f"{engine.url.render_as_string()}: the database does not answer: {_said(error)}"
+    return f"{shown(engine.url)}: the database does not answer: {_said(error)}"
 
 
 def cause(error: BaseException) -> str:

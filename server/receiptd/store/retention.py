@@ -36,7 +36,7 @@ from sqlalchemy import (
     true,
 )
 
-from receiptd.store.database import StoreError, open_engine, sqlite_file
+from receiptd.store.database import StoreError, open_engine, shown, sqlite_file
 from receiptd.store.schema import messages, receipts, rejected_posts
 from receiptd.store.turns import Turns
 
@@ -169,7 +169,7 @@ def _alone(reader: Engine, url: str) -> Iterator[None]:
     if file is None:
         with reader.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
             if not connection.execute(select(func.pg_try_advisory_lock(_ALONE))).scalar_one():
-                raise Elsewhere(f"{reader.url.render_as_string()}: {_ELSEWHERE}")
+                raise Elsewhere(f"{shown(reader.url)}: {_ELSEWHERE}")
             yield
             connection.execute(select(func.pg_advisory_unlock(_ALONE)))
         return

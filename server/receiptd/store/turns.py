@@ -14,7 +14,7 @@ from typing import TypeVar
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import OperationalError
 
-from receiptd.store.database import StoreError
+from receiptd.store.database import StoreError, shown
 
 PATIENCE = 60.0
 """Seconds that a turn is waited for."""
@@ -76,7 +76,7 @@ class Turns:
                     raise
                 if self._clock() >= deadline:
                     raise StoreError(
-                        f"{self._engine.url.render_as_string()}: another process has kept the "
+                        f"{shown(self._engine.url)}: another process has kept the "
                         f"database locked for {self._patience:.0f} s. Is a transaction left "
                         f"open in a shell, or a backup under way? Then try again"
                     ) from None
