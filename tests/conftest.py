@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
 
@@ -120,6 +123,8 @@ class Postgresql:
         """Make a database; its name."""
         name = f"test_{uuid4().hex}"
         self._run(f"CREATE DATABASE {name}")
+        # Its sessions begin in a zone as its administrator may have chosen it.
+        self._run(f"ALTER DATABASE {name} SET timezone = 'Asia/Kolkata'")
         return name
 
     def drop(self, database: str) -> None:
@@ -133,6 +138,20 @@ class Postgresql:
     def start(self) -> None:
         """Start it again."""
         self._server.ensure_postgres_running()
+
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Meanwhile it neither answers nor ends, as on a machine whose disk hangs."""
+        server = int((Path(self._server.pgdata) / "postmaster.pid").read_text().split()[0])
+        os.kill(server, signal.SIGSTOP)  # so that there are no more of them than these
+        children = Path(f"/proc/{server}/task/{server}/children").read_text().split()
+        for each in children:
+            os.kill(int(each), signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            for each in (*children, server):
+                os.kill(int(each), signal.SIGCONT)
 
     def remove(self) -> None:
         """End it, with its files."""

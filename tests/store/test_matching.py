@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from receiptd.message import WHOLE, Message, Part, Standing, progress
 from receiptd.receipt import Kind, Receipt, State
 from receiptd.store.matching import Policy
+from receiptd.store.schema import iso
 from storing import AT, Store, count_on, on_sqlite, receipt
 
 SENT_TO = "447700912345"
@@ -196,6 +197,16 @@ def test_another_recipient_makes_an_unknown_message_a_wrong_recipient(store):
     assert [row.verdict for row in store.receipts()] == ["wrong-recipient"]
     store.register(message())
     assert [row.verdict for row in store.receipts()] == ["accepted"]
+
+
+def test_what_is_adopted_keeps_its_time(store):
+    # On PostgreSQL it is read again, in a session whose zone may be any.
+    iso.cache_clear()
+    store.outcomes(receipt(state=State.UNDELIVERABLE))
+    store.register(message())
+    assert store.message().state_at == AT
+    store.outcomes(receipt(reported_at=AT + timedelta(minutes=30)))
+    assert store.message().state == "DELIVERED", "the later one"
 
 
 def test_adoption_reaches_receipts_far_back(store):

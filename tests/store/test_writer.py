@@ -267,3 +267,14 @@ def test_the_writer_ends(open_store):
     store = open_store()
     store.writer.stop()
     wait_until(lambda: not store.writer.running, "the writer's thread ends")
+
+
+@pytest.mark.parametrize(
+    "at", [datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)], ids=["1", "9999"]
+)
+def test_the_first_and_the_last_time_there_is_can_be_stored_and_read(store, at):
+    assert store.outcomes(receipt(reported_at=at), receipt(reported_at=at)) == [
+        "accepted",
+        "duplicate",
+    ]
+    assert [row.reported_at for row in store.receipts()] == [at]

@@ -86,9 +86,11 @@ def open_engine(url: str, *, writes: bool = True) -> Engine:
     if engine.dialect.name == "sqlite":
         event.listen(engine, "connect", _prepare_sqlite)
         event.listen(engine, "begin", _begin_immediate if writes else _begin_deferred)
-    elif writes:
-        event.listen(engine, "connect", _limit_statements)
-        event.listen(engine, "begin", _take_turn)
+    else:
+        event.listen(engine, "connect", _speak_utc)
+        if writes:
+            event.listen(engine, "connect", _limit_statements)
+            event.listen(engine, "begin", _take_turn)
     return engine
 
 
@@ -140,6 +142,12 @@ def _begin_immediate(connection: Any) -> None:
 
 def _begin_deferred(connection: Any) -> None:
     connection.exec_driver_sql("BEGIN")
+
+
+def _speak_utc(connection: Any, _record: Any) -> None:
+    # In the server's own zone, times of the first and of the last year could not be read.
+    connection.execute("SET timezone = 'UTC'")
+    connection.commit()
 
 
 def _limit_statements(connection: Any, _record: Any) -> None:

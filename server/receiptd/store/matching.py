@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from decimal import Decimal
 from itertools import chain
 from typing import Any, NamedTuple
@@ -478,7 +478,7 @@ class Matching:
 
     @staticmethod
     def _read_time(value: str | datetime) -> datetime:
-        return datetime.fromisoformat(value) if isinstance(value, str) else value
+        return datetime.fromisoformat(value) if isinstance(value, str) else value.astimezone(UTC)
 
 
 _NO_POLICY = Policy()

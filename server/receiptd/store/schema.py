@@ -79,9 +79,9 @@ class Price(TypeDecorator[Decimal]):
 
 @lru_cache(1024)
 def iso(at: datetime) -> str:
-    """`at` (aware, UTC) as text of one width. Remembered, since receipts come in bursts that say
+    """`at` (aware) in UTC as text of one width. Remembered, since receipts come in bursts that say
     the same second, and each is written several times."""
-    return at.isoformat(timespec="microseconds")[:26] + "Z"
+    return at.astimezone(UTC).isoformat(timespec="microseconds")[:26] + "Z"
 
 
 metadata = MetaData()
