@@ -8,12 +8,16 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
 import pytest
+from sqlalchemy import select
 
 from daemon import DEADLINE, environment, locked, wait_until
-from wire import post
+from receiptd.store.database import open_engine
+from receiptd.store.schema import receipts
+from wire import get, post
 
 ENVELOPE = (
     b'<e:Envelope xmlns:e="http://schemas.xmlsoap.org/soap/envelope/"><e:Body>'
@@ -70,6 +74,30 @@ def test_a_locked_database_refuses_nobody_and_has_all_afterwards(server):
     assert acknowledged(server, "after")
     assert server.log.count("the database does not store") == 1
     wait_until(lambda: server.log.count("the database stores again") == 1, "it says so")
+
+
+def test_a_postgresql_that_hangs_refuses_nobody_also_when_the_server_ends(serve, own_postgresql):
+    url = own_postgresql.url(own_postgresql.new_database())
+    server = serve(options=("--database", url))
+    assert acknowledged(server, "before")
+    with own_postgresql.frozen():
+        assert acknowledged(server, "first")
+        assert acknowledged(server, "second")
+    wait_until(lambda: get(server.port, "/readyz").text == "ready\n", "the spool is drained")
+    assert "the database did not answer for 5 s: its connection is broken off" in server.log
+    with own_postgresql.frozen(), ThreadPoolExecutor() as clients:
+        last = clients.submit(acknowledged, server, "at its end")
+        taken = "receiptd_queue_depth 1.0"
+        wait_until(lambda: taken in get(server.port, "/metrics").text, "the writer has it")
+        assert server.stop() == 0
+        assert last.result(DEADLINE)
+    server.start()
+    engine = open_engine(url, writes=False)
+    with engine.connect() as connection:
+        stored = select(receipts.c.message_id).order_by(receipts.c.id)
+        expected = ["before", "first", "second", "at its end"]
+        wait_until(lambda: list(connection.scalars(stored)) == expected, "all are stored")
+    engine.dispose()
 
 
 def test_a_server_killed_without_its_database_loses_nothing_and_doubles_nothing(server):

@@ -8,6 +8,8 @@ import pwd
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
+from socket import SHUT_RDWR, socket
+from time import monotonic
 from typing import IO, Any, TypeVar
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, inspect, make_url, text
@@ -391,6 +393,8 @@ class KeptConnection:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._connection: Connection | None = None
+        self._socket: socket | None = None
+        self._began: float | None = None
 
     @property
     def awaited(self) -> StoreError | None:
@@ -401,21 +405,47 @@ class KeptConnection:
     def transact(self, work: Callable[[Connection], T]) -> T:
         """Do `work` in a transaction; returns what it returns once that is committed. Raises
         whatever went wrong: `refuses` tells a row's fault from the database's."""
-        if self._connection is None:
-            self._connection = self._engine.connect()
         try:
-            with self._connection.begin():
-                return work(self._connection)
+            connection = self._connection or self._open()
+            self._began = monotonic()
+            with connection.begin():
+                return work(connection)
         except Exception as error:
             if not refuses(error):
                 self.close(broken=True)
             raise
+        finally:
+            self._began = None
+
+    def _open(self) -> Connection:
+        connection = self._connection = self._engine.connect()
+        if self._engine.dialect.name == "postgresql":
+            # A descriptor of our own, since the driver's number may be another's before `cut`
+            # comes to know that the connection is closed.
+            driver: Any = connection.connection.driver_connection
+            self._socket = socket(fileno=os.dup(driver.fileno()))
+        return connection
+
+    def cut(self, after: float) -> bool:
+        """Break the connection where the transaction has taken more than `after` seconds; whether
+        it did. `transact` fails then as if the server were gone. For any thread; on SQLite, which
+        waits for nobody, nothing is done."""
+        began, own = self._began, self._socket
+        if began is None or own is None or monotonic() - began < after:
+            return False
+        self._socket = None
+        with suppress(OSError), own:
+            own.shutdown(SHUT_RDWR)
+        return True
 
     def close(self, *, broken: bool = False) -> None:
         """Close the connection, if one is open.
 
         :param broken: whether nobody else may be given it.
         """
+        own, self._socket = self._socket, None
+        if own is not None:
+            own.close()
         if self._connection is None:
             return
         connection, self._connection = self._connection, None

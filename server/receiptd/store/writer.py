@@ -27,6 +27,7 @@ from receiptd.store.recorder import (
     as_rejections,
 )
 from receiptd.store.spool import Spool, default_folder
+from receiptd.store.watch import DRAINING, PATIENCE, Watch
 
 __all__ = ["LARGEST_BATCH", "Backlog", "Quota", "Result", "Stored", "Submission", "Writer"]
 
@@ -75,7 +76,10 @@ class Writer:
 
         self._recorder = recorder()
         self._connection = KeptConnection(engine)
-        self._detour = Detour(spool, recorder(), KeptConnection(engine), now=now, drained=drained)
+        draining = KeptConnection(engine)
+        self._detour = Detour(spool, recorder(), draining, now=now, drained=drained)
+        hangs = engine.dialect.name == "postgresql"
+        self._watch = Watch({self._connection: PATIENCE, draining: DRAINING} if hangs else {})
         self._deliver = deliver
         self._timed = timed
         self._now = now
@@ -88,6 +92,7 @@ class Writer:
         :raises StoreError: where the spool cannot be used.
         """
         self._detour.start()
+        self._watch.start()
         self._thread.start()
 
     def renew(
@@ -117,9 +122,11 @@ class Writer:
 
     def stop(self) -> None:
         """Store what was put before, or spool it, then end; blocks until that is done."""
+        self._watch.hurry()
         self._queue.put(None)
         self._thread.join()
         self._detour.stop()
+        self._watch.stop()
 
     def put(self, submissions: list[Submission]) -> None:
         """Hand over submissions; each one's result is delivered after its commit."""
