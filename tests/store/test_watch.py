@@ -38,6 +38,13 @@ def test_what_comes_meanwhile_is_spooled_and_stored_in_order(
     assert ids(store) == ["before", "at work", "next", "last", "after"]
 
 
+def test_so_it_is_with_the_first_that_comes(own_postgresql, engine, open_store):
+    store = open_store()
+    with own_postgresql.frozen():
+        assert store.outcomes(receipt("first")) == ["accepted"]
+    wait_until(lambda: ids(store) == ["first"], "what was spooled is stored")
+
+
 def test_a_writer_that_stops_meanwhile_spools_what_it_has(own_postgresql, engine, open_store):
     store = open_store()
     store.outcomes(receipt("before"))

@@ -418,12 +418,17 @@ class KeptConnection:
             self._began = None
 
     def _open(self) -> Connection:
+        if self._engine.dialect.name != "postgresql":
+            self._connection = self._engine.connect()
+            return self._connection
+        # One of the pool would first be asked whether it lives, and a server that hangs does not
+        # say; connecting has a limit of its own.
+        self._engine.dispose()
         connection = self._connection = self._engine.connect()
-        if self._engine.dialect.name == "postgresql":
-            # A descriptor of our own, since the driver's number may be another's before `cut`
-            # comes to know that the connection is closed.
-            driver: Any = connection.connection.driver_connection
-            self._socket = socket(fileno=os.dup(driver.fileno()))
+        # A descriptor of our own, since the driver's number may be another's before `cut` comes
+        # to know that the connection is closed.
+        driver: Any = connection.connection.driver_connection
+        self._socket = socket(fileno=os.dup(driver.fileno()))
         return connection
 
     def cut(self, after: float) -> bool:
