@@ -247,6 +247,36 @@ def test_receipts_of_an_endpoint_that_is_gone_are_stored(engine, lock, tmp_path)
     store.writer.stop()
 
 
+@on_sqlite
+def test_a_file_that_is_deleted_is_not_written_on(store, tmp_path):
+    file = tmp_path / "receipts.db"
+    store.outcomes(receipt("deleted"))
+    for each in tmp_path.glob("receipts.db*"):
+        each.unlink()
+    assert store.outcomes(receipt("A")) == ["accepted"]
+    assert f"{file} is gone" in store.writer.backlog.reason
+    assert not file.exists(), "the next start begins a new one, no attempt to store"
+    store.engine.dispose()
+    upgrade(store.engine)
+    recovered(store)
+    assert store.outcomes(receipt("B")) == ["accepted"]
+    assert ids(store) == ["A", "B"]
+
+
+@on_sqlite
+def test_a_file_that_takes_its_place_is_written_from_then_on(store, tmp_path):
+    store.outcomes(receipt("before"))
+    other = open_engine(f"sqlite:///{tmp_path / 'other.db'}")
+    upgrade(other)
+    other.dispose()
+    for each in tmp_path.glob("receipts.db*"):
+        each.unlink()
+    (tmp_path / "other.db").rename(tmp_path / "receipts.db")
+    assert store.outcomes(receipt("after")) == ["accepted"]
+    store.engine.dispose()
+    assert ids(store) == ["after"]
+
+
 # --- Stopping, starting, crashing
 
 

@@ -386,6 +386,20 @@ def fetch(connection: Connection, query: str, parameters: Sequence[object]) -> l
         cursor.close()
 
 
+def _identity(file: Path) -> tuple[int, int]:
+    """By which it is told whether a path still is of the file that was opened.
+
+    :raises StoreAway: where there is none: SQLite would store on in what is deleted.
+    """
+    try:
+        found = file.stat()
+    except FileNotFoundError:
+        raise StoreAway(
+            f"{file} is gone: put it back; or end the server and start it, to begin a new one"
+        ) from None
+    return found.st_dev, found.st_ino
+
+
 class KeptConnection:
     """One connection for many transactions: opened when needed, and anew after a failure. For
     one thread at a time."""
@@ -393,6 +407,8 @@ class KeptConnection:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._connection: Connection | None = None
+        self._file = sqlite_file(str(engine.url))
+        self._opened: tuple[int, int] | None = None
         self._socket: socket | None = None
         self._began: float | None = None
 
@@ -406,6 +422,8 @@ class KeptConnection:
         """Do `work` in a transaction; returns what it returns once that is committed. Raises
         whatever went wrong: `refuses` tells a row's fault from the database's."""
         try:
+            if self._file is not None and _identity(self._file) != self._opened:
+                self.close(broken=True)
             connection = self._connection or self._open()
             self._began = monotonic()
             with connection.begin():
@@ -419,6 +437,7 @@ class KeptConnection:
 
     def _open(self) -> Connection:
         if self._engine.dialect.name != "postgresql":
+            self._opened = _identity(self._file) if self._file is not None else None
             self._connection = self._engine.connect()
             return self._connection
         # One of the pool would first be asked whether it lives, and a server that hangs does not
