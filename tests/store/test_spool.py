@@ -430,6 +430,88 @@ def test_an_empty_file_is_nothing(tmp_path):
     assert left(tmp_path / "spool") == []
 
 
+def test_what_is_set_aside_twice_under_one_name_is_kept_twice(tmp_path):
+    data, (first, *_) = one_segment(tmp_path / "other")
+    damaged = data[: first + 5] + b"?" + data[first + 6 :]
+    for _ in range(2):
+        (tmp_path / "1-h-1-a.spool").write_bytes(damaged)
+        assert drain(opened(tmp_path)) == ["M0", "M2"]
+    assert len(list(tmp_path.glob("1-h-1-a*.damaged"))) == 2
+
+
+# --- What is refused
+
+
+def refused(spool, names):
+    """Set aside a record of each name, of one batch; returns the file."""
+    spool.append([record(name) for name in names])
+    batch = spool.head(500)
+    (path,) = {spool.refuse(batch, entry) for entry in batch.entries}
+    spool.done(batch)
+    return path
+
+
+def stored_anew(path):
+    """The message ids of what is drained of a refused file once it is renamed, as documented."""
+    path.rename(path.with_suffix(".spool"))
+    return drain(opened(path.parent))
+
+
+def test_what_was_refused_is_drained_once_it_is_renamed(tmp_path):
+    path = refused(opened(tmp_path), "ABC")
+    assert path.stat().st_mode & 0o077 == 0
+    assert stored_anew(path) == ["A", "B", "C"]
+    assert left(tmp_path) == []
+
+
+@pytest.mark.parametrize("before", [0, 1])
+def test_a_refused_record_that_a_full_disk_takes_in_part_harms_no_later_one(tmp_path, before):
+    spool = opened(tmp_path)
+    spool.append([record(name) for name in "ABCD"])
+    batch = spool.head(500)
+    for entry in batch.entries[:before]:
+        size = spool.refuse(batch, entry).stat().st_size
+    size = size if before else 0
+    for more in (10, 60):  # not even the header; not even one record
+        with largest_file(size + more), pytest.raises(OSError, match="File too large"):
+            spool.refuse(batch, batch.entries[before])
+    assert left(tmp_path) == ([".refused", ".spool"] if before else [".spool"])
+    for entry in batch.entries[2:]:
+        path = spool.refuse(batch, entry)
+    spool.done(batch)
+    assert stored_anew(path) == ["A"] * before + ["C", "D"]
+    assert left(tmp_path) == []
+
+
+def test_a_refused_record_that_cannot_be_made_sure_of_is_taken_back(tmp_path, monkeypatch):
+    spool = opened(tmp_path)
+    spool.append([record("A"), record("B")])
+    batch = spool.head(500)
+    before = spool.refuse(batch, batch.entries[0]).read_bytes()
+    broken = failing(monkeypatch, os, "fsync", errno.EIO)
+    with pytest.raises(OSError, match="Input/output error"):
+        spool.refuse(batch, batch.entries[1])
+    broken.clear()
+    (path,) = tmp_path.glob("*.refused")
+    assert path.read_bytes() == before
+
+
+def test_a_refused_record_that_a_crash_cut_off_harms_no_later_one(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
+    data = refused(opened(tmp_path / "other"), "AB").read_bytes()
+    second = data.rindex(b"\n", 0, -1) + 1
+    for length in [*range(1, 60), *range(second, len(data))]:
+        spool = opened(tmp_path / str(length))
+        spool.append([record("C")])
+        batch = spool.head(1)
+        batch.segment.path.with_suffix(".refused").write_bytes(data[:length])
+        path = spool.refuse(batch, batch.entries[0])
+        spool.done(batch)
+        assert path.read_bytes().startswith(data[:length])
+        whole = ["A"] * (length >= second) + ["B"] * (length == len(data) - 1)
+        assert stored_anew(path) == [*whole, "C"]
+
+
 # --- Full
 
 

@@ -224,9 +224,7 @@ class Segment:
         descriptor = os.open(unfinished, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            header = _HEADER % (VERSION, _HEADER_SIZE)
-            if os.pwrite(descriptor, header, 0) < len(header):
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            _write(descriptor, _HEADER % (VERSION, _HEADER_SIZE), 0)
             os.fsync(descriptor)
             unfinished.rename(path)
             _sync_folder(path.parent)
@@ -353,12 +351,14 @@ class Segment:
         """Remember, on disk, that the records before `position` are in the database."""
         self.position = position
         if self._header:
-            os.pwrite(self._descriptor, _HEADER % (self.version, position), 0)
+            _write(self._descriptor, _HEADER % (self.version, position), 0)
             os.fsync(self._descriptor)
 
     def remove(self) -> Path | None:
         """Delete it, or, where anything in it is damaged, rename it; returns its new name."""
         kept = self.path.with_suffix(".damaged") if self.damaged else None
+        if kept is not None and kept.exists():  # of its name before it was `….refused`
+            kept = kept.with_stem(f"{kept.stem}-{token_hex(3)}")
         with suppress(FileNotFoundError):  # somebody else has removed it, or the folder
             if kept is not None:
                 self.path.rename(kept)
@@ -566,14 +566,27 @@ class Spool:
         """
         path = batch.segment.path.with_suffix(".refused")
         line = encode(entry.submission, entry.received_at)
-        with path.open("ab") as file:
-            if not file.tell():
-                os.fchmod(file.fileno(), 0o600)
-                file.write(_HEADER % (VERSION, _HEADER_SIZE))
-            file.write(line)
-            file.flush()
-            os.fsync(file.fileno())
-        _sync_folder(path.parent)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            size = os.fstat(descriptor).st_size
+            if not size:
+                line = _HEADER % (VERSION, _HEADER_SIZE) + line
+            elif os.pread(descriptor, 1, size - 1) != b"\n":
+                line = b"\n" + line  # a crash left a part of one, which is damage by itself
+            try:
+                _write(descriptor, line, size)
+                os.fsync(descriptor)
+                _sync_folder(path.parent)
+            except OSError:
+                # The next record must not become one with a part of this.
+                with suppress(OSError):
+                    if size:
+                        os.ftruncate(descriptor, size)
+                    else:
+                        path.unlink()
+                raise
+        finally:
+            os.close(descriptor)
         return path
 
     def close(self) -> None:
@@ -717,6 +730,17 @@ def _is_at(path: Path, descriptor: int) -> bool:
         return os.path.samestat(path.stat(), os.fstat(descriptor))
     except FileNotFoundError:
         return False
+
+
+def _write(descriptor: int, data: bytes, offset: int) -> None:
+    """Write all of `data` at `offset`.
+
+    :raises OSError: where the disk does not take all; a part of it may be there then.
+    """
+    rest = memoryview(data)
+    while rest:
+        written = os.pwrite(descriptor, rest, offset)
+        rest, offset = rest[written:], offset + written
 
 
 def _number(path: Path) -> int:
