@@ -7,6 +7,7 @@ import fcntl
 import os
 import re
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from threading import Thread
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from twisted.logger import LogLevel, formatEvent, globalLogPublisher
 
 from daemon import DEADLINE, environment
 from receiptd.receipt import Kind, Receipt, State
@@ -94,6 +96,20 @@ def largest_file(size):
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.fixture
+def log():
+    """The texts that are logged for people."""
+    texts = []
+
+    def observe(event):
+        if event["log_level"] >= LogLevel.info:
+            texts.append(formatEvent(event))
+
+    globalLogPublisher.addObserver(observe)
+    yield texts
+    globalLogPublisher.removeObserver(observe)
 
 
 # --- Records
@@ -439,6 +455,161 @@ def test_what_is_set_aside_twice_under_one_name_is_kept_twice(tmp_path):
     assert len(list(tmp_path.glob("1-h-1-a*.damaged"))) == 2
 
 
+# --- Removed
+
+
+def on_disk(folder):
+    """The message ids of what another process would find there if this one were killed now."""
+    copy = folder.with_name(f"{folder.name}-copy")
+    shutil.copytree(folder, copy)
+    try:
+        return drain(opened(copy))
+    finally:
+        shutil.rmtree(copy)
+
+
+def in_use(folder):
+    """A spool whose first of three records is drained, in several files."""
+    spool = opened(folder, segment_size=1)
+    for number, name in enumerate("ABC"):
+        spool.append([record(name, AT + timedelta(seconds=number))])
+    spool.done(spool.head(1))
+    return spool
+
+
+REMOVALS = {
+    "folder": shutil.rmtree,
+    "files": lambda folder: [path.unlink() for path in folder.iterdir()],
+    "last": lambda folder: max(folder.iterdir()).unlink(),
+    "moved": lambda folder: folder.rename(folder.with_name("elsewhere")),
+}
+
+
+@pytest.mark.parametrize("remove", REMOVALS.values(), ids=REMOVALS)
+def test_what_is_removed_while_it_is_in_use_is_written_anew(tmp_path, remove):
+    spool = in_use(tmp_path / "spool")
+    remove(spool.folder)
+    spool.append([record("D", AT + timedelta(seconds=3))])
+    assert on_disk(spool.folder) == ["B", "C", "D"]
+    assert spool.folder.stat().st_mode & 0o077 == 0
+    assert spool.records == 3
+    assert not opened(spool.folder).adopt(), "it is locked"
+    assert drain(spool, limit=1) == ["B", "C", "D"]
+    assert left(spool.folder) == []
+
+
+def test_a_file_that_is_removed_is_not_appended_to(tmp_path):
+    spool = opened(tmp_path / "spool")
+    spool.append([record("A")])
+    (path,) = spool.folder.iterdir()
+    path.unlink()
+    spool.append([record("B")])
+    assert on_disk(spool.folder) == ["A", "B"]
+
+
+def test_what_is_removed_while_it_is_drained_is_drained_once(tmp_path):
+    spool = in_use(tmp_path / "spool")
+    batch = spool.head(1)
+    shutil.rmtree(spool.folder)
+    spool.append([record("D")])
+    assert [entry.submission.receipts[0].message_id for entry in batch.entries] == ["B"]
+    spool.done(batch)
+    assert on_disk(spool.folder) == ["C", "D"]
+    assert drain(spool) == ["C", "D"]
+    assert left(spool.folder) == []
+
+
+def test_what_is_removed_is_written_anew_though_no_post_comes(tmp_path):
+    spool = in_use(tmp_path / "spool")
+    shutil.rmtree(spool.folder)
+    assert spool.head(1), "as is asked for every second while the database does not answer"
+    assert on_disk(spool.folder) == ["B", "C"]
+
+
+def test_what_is_removed_is_written_anew_when_the_process_ends(tmp_path, log):
+    spool = in_use(tmp_path / "spool")
+    shutil.rmtree(spool.folder)
+    spool.close()
+    assert drain(opened(spool.folder)) == ["B", "C"]
+    assert len(log) == 2
+    assert re.search(r"was removed while it was in use. What waits in it is in .*/spool/", log[0])
+
+
+def test_what_is_removed_and_cannot_be_written_anew_is_told_once_and_drained(tmp_path, log):
+    spool = opened(tmp_path / "spool")
+    line = record("large", raw=bytes(2000))
+    spool.append([line])
+    shutil.rmtree(spool.folder)
+    with largest_file(len(line)):
+        for name in "AB":
+            spool.append([record(name)])
+    (text,) = log
+    assert re.search("cannot be written to a new file: File too large. It is lost if", text)
+    assert on_disk(spool.folder) == ["A", "B"]
+    assert drain(spool) == ["large", "A", "B"]
+    assert left(spool.folder) == []
+
+
+def test_what_could_not_be_written_anew_is_tried_again_when_the_process_ends(tmp_path):
+    spool = opened(tmp_path / "spool")
+    line = record("large", raw=bytes(2000))
+    spool.append([line])
+    shutil.rmtree(spool.folder)
+    with largest_file(len(line)):
+        spool.append([record("A")])
+    spool.close()
+    assert drain(opened(spool.folder)) == ["large", "A"]
+
+
+def test_what_takes_the_place_of_a_file_is_not_touched(tmp_path):
+    spool = opened(tmp_path / "spool")
+    spool.append([record("A")])
+    (path,) = spool.folder.iterdir()
+    data, _ = one_segment(tmp_path / "other")
+    path.unlink()
+    path.write_bytes(data)
+    spool.append([record("B")])
+    spool.done(spool.head(500))
+    spool.done(spool.head(500))
+    assert path.read_bytes() == data
+    assert spool.adopt()
+    assert drain(spool) == ["M0", "M1", "M2"]
+
+
+def test_what_takes_the_place_of_a_file_outlives_its_draining(tmp_path):
+    spool = opened(tmp_path / "spool")
+    spool.append([record("A")])
+    (path,) = spool.folder.iterdir()
+    data, _ = one_segment(tmp_path / "other")
+    batch = spool.head(1)
+    path.unlink()
+    path.write_bytes(data)
+    spool.done(batch)
+    assert spool.empty
+    assert path.read_bytes() == data
+
+
+def test_a_file_that_is_cut_while_it_is_in_use_is_damaged_and_not_appended_to(tmp_path):
+    spool = opened(tmp_path / "spool")
+    spool.append([record("A")])
+    (path,) = spool.folder.iterdir()
+    os.truncate(path, 0)
+    spool.append([record("B")])
+    assert on_disk(spool.folder) == ["B"]
+    batch = spool.head(500)
+    assert not batch.entries
+    spool.done(batch)
+    assert drain(spool) == ["B"]
+    assert left(spool.folder) == [".damaged"]
+
+
+def test_room_is_found_where_the_folder_was_removed(tmp_path):
+    spool = opened(tmp_path / "spool")
+    shutil.rmtree(spool.folder)
+    assert spool.has_room()
+    assert left(spool.folder) == []
+
+
 # --- What is refused
 
 
@@ -462,6 +633,14 @@ def test_what_was_refused_is_drained_once_it_is_renamed(tmp_path):
     assert path.stat().st_mode & 0o077 == 0
     assert stored_anew(path) == ["A", "B", "C"]
     assert left(tmp_path) == []
+
+
+def test_what_is_refused_is_kept_where_the_folder_was_removed(tmp_path):
+    spool = opened(tmp_path / "spool")
+    spool.append([record("A")])
+    batch = spool.head(1)
+    shutil.rmtree(spool.folder)
+    assert stored_anew(spool.refuse(batch, batch.entries[0])) == ["A"]
 
 
 @pytest.mark.parametrize("before", [0, 1])

@@ -33,7 +33,7 @@ import socket
 import time
 import zlib
 from base64 import b64decode, b64encode
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
 from decimal import Decimal
@@ -218,22 +218,8 @@ class Segment:
 
     @classmethod
     def create(cls, path: Path) -> Segment:
-        """A new one, its lock held. It has its name once it is locked and has its header, so
-        that nobody ever adopts it as long as this process lives."""
-        unfinished = path.with_name(path.name + ".new")
-        descriptor = os.open(unfinished, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            _write(descriptor, _HEADER % (VERSION, _HEADER_SIZE), 0)
-            os.fsync(descriptor)
-            unfinished.rename(path)
-            _sync_folder(path.parent)
-        except OSError:
-            os.close(descriptor)
-            with suppress(OSError):
-                unfinished.unlink()
-            raise
-        segment = cls(path, descriptor)
+        """A new one, its lock held."""
+        segment = cls(path, _begun(path, [_HEADER % (VERSION, _HEADER_SIZE)]))
         segment.scanned = True
         return segment
 
@@ -284,10 +270,34 @@ class Segment:
         self.records += kept
         return kept
 
+    @property
+    def whole(self) -> bool:
+        """Whether its file is where it was, and has all that was written: nobody has removed,
+        replaced or cut it."""
+        return not self.removed and os.fstat(self._descriptor).st_size >= self.size
+
+    @property
+    def removed(self) -> bool:
+        """Whether its file is not where it was, but can still be read here."""
+        return not _is_at(self.path, self._descriptor)
+
+    def write_anew(self, path: Path) -> None:
+        """Write what is in it to a new file, its lock held, and go on with that. Whatever is at
+        which offset stays there, so that it may be read meanwhile.
+
+        :raises OSError: where that cannot be done; then all is as it was.
+        """
+        descriptor = _begun(path, self._chunks())
+        os.dup2(descriptor, self._descriptor, inheritable=False)
+        os.close(descriptor)
+        self.path = path
+
     def found(self, start: int) -> Iterator[Found]:
         """What is in it from `start` on: records, and between them what is damaged, as one."""
         bad, end = None, self.size  # which may grow meanwhile
+        seen = start
         for offset, line in self._lines(start, end):
+            seen = offset + len(line)
             payload = payload_of(line)
             if payload is None:
                 bad = offset if bad is None else bad
@@ -296,8 +306,8 @@ class Segment:
                 yield Found(bad, offset, None)
                 bad = None
             yield Found(offset, offset + len(line), payload)
-        if bad is not None:
-            yield Found(bad, end, None)
+        if bad is not None or seen < end:  # somebody has cut it
+            yield Found(seen if bad is None else bad, end, None)
 
     def scan(self) -> tuple[bytes | None, bytes | None]:
         """Count the records that are not drained, and see whether anything is damaged. Returns
@@ -356,11 +366,12 @@ class Segment:
 
     def remove(self) -> Path | None:
         """Delete it, or, where anything in it is damaged, rename it; returns its new name."""
-        kept = self.path.with_suffix(".damaged") if self.damaged else None
-        if kept is not None and kept.exists():  # of its name before it was `….refused`
-            kept = kept.with_stem(f"{kept.stem}-{token_hex(3)}")
-        with suppress(FileNotFoundError):  # somebody else has removed it, or the folder
-            if kept is not None:
+        kept = None
+        if not self.removed:  # what is in its place by now is not its own
+            if self.damaged:
+                kept = self.path.with_suffix(".damaged")
+                if kept.exists():  # of its name before it was `….refused`
+                    kept = kept.with_stem(f"{kept.stem}-{token_hex(3)}")
                 self.path.rename(kept)
             else:
                 self.path.unlink()
@@ -371,6 +382,13 @@ class Segment:
     def close(self) -> None:
         """Let others have it."""
         os.close(self._descriptor)
+
+    def _chunks(self) -> Iterator[bytes]:
+        """All that is on disk."""
+        at = 0
+        while chunk := os.pread(self._descriptor, min(_CHUNK, self.size - at), at):
+            yield chunk
+            at += len(chunk)
 
     def _lines(self, start: int, end: int) -> Iterator[tuple[int, bytes]]:
         """Each line with its offset, its line feed included; the last may lack that."""
@@ -424,6 +442,8 @@ class Spool:
         self.unusable: dict[Path, str] = {}
         """Segments that are left alone, with what is wrong with them."""
         self._unreadable: set[Path] = set()
+        # Those that were removed and could not be written anew.
+        self._lost: set[Path] = set()
         # Whether it has been told that the spool cannot be kept in order.
         self._untidy = False
 
@@ -484,6 +504,7 @@ class Spool:
         try:
             if not self._fitting([_ROOM]):
                 return False
+            self._make_folder()
             with path.open("xb") as file:
                 file.write(_ROOM)
                 file.flush()
@@ -534,6 +555,8 @@ class Spool:
     def head(self, limit: int) -> Batch | None:
         """The oldest records, `limit` of them or a few more; None where there are none. A segment
         that cannot be read is left alone, so that it keeps nothing else from being drained."""
+        with self._lock:
+            self._rescue()
         for segment in tuple(self._segments):
             try:
                 batch = segment.head(limit)
@@ -566,6 +589,7 @@ class Spool:
         """
         path = batch.segment.path.with_suffix(".refused")
         line = encode(entry.submission, entry.received_at)
+        self._make_folder()
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
         try:
             size = os.fstat(descriptor).st_size
@@ -592,6 +616,7 @@ class Spool:
     def close(self) -> None:
         """Let other processes have what is left."""
         with self._lock:
+            self._rescue(last=True)
             for segment in self._segments:
                 segment.close()
             self._segments, self._active = [], None
@@ -617,16 +642,55 @@ class Spool:
 
     def _segment(self) -> Segment:
         """The one to append to."""
-        if self._active is None or self._active.size >= self._segment_size:
+        active = self._active
+        if active is None or active.size >= self._segment_size or not active.whole:
+            self._rescue()
             self._make_folder()
             # A number above all that are there, whoever began them: names sort in the order of
             # time, also when the clock does not go by it.
-            number = 1 + max((_number(path) for path in self._paths()), default=0)
-            host = re.sub(r"[^A-Za-z0-9._]", "_", socket.gethostname()) or "host"
-            name = f"{number:08d}-{host}-{os.getpid()}-{token_hex(3)}.spool"
-            self._active = Segment.create(self.folder / name)
-            self._segments.append(self._active)
-        return self._active
+            paths = [*self._paths(), *(segment.path for segment in self._segments)]
+            number = 1 + max(map(_number, paths), default=0)
+            active = self._active = Segment.create(self._named(number))
+            self._segments.append(active)
+        return active
+
+    def _named(self, number: int) -> Path:
+        """A name that no segment has had."""
+        host = re.sub(r"[^A-Za-z0-9._]", "_", socket.gethostname()) or "host"
+        return self.folder / f"{number:08d}-{host}-{os.getpid()}-{token_hex(3)}.spool"
+
+    def _rescue(self, *, last: bool = False) -> None:
+        """Write anew the segments whose files somebody removed, which can be read only as long
+        as this process has them open.
+
+        :param last: whether those that could not be written are tried again. Else that would be
+            done with every post, of a whole segment.
+        """
+        for segment in self._segments:
+            path = segment.path
+            if segment.position >= segment.size or (path in self._lost and not last):
+                continue
+            try:
+                if not segment.removed:
+                    continue
+                self._make_folder()
+                # Of the same number, which is its place in the order of time.
+                segment.write_anew(self._named(_number(path)))
+            except OSError as error:
+                self._lost.add(path)
+                _log.critical(
+                    "{path}: was removed while it was in use, and what waits in it cannot be "
+                    "written to a new file: {error}. It is lost if this process ends before the "
+                    "database has stored it",
+                    path=path,
+                    error=error.strerror or error,
+                )
+            else:
+                _log.error(
+                    "{path}: was removed while it was in use. What waits in it is in {new} now",
+                    path=path,
+                    new=segment.path,
+                )
 
     def _paths(self) -> list[Path]:
         return sorted(self.folder.glob("*.spool"))
@@ -730,6 +794,28 @@ def _is_at(path: Path, descriptor: int) -> bool:
         return os.path.samestat(path.stat(), os.fstat(descriptor))
     except FileNotFoundError:
         return False
+
+
+def _begun(path: Path, content: Iterable[bytes]) -> int:
+    """Begin a segment; returns its descriptor. It has its name once it is locked and has its
+    content, so that nobody ever adopts it as long as this process lives."""
+    unfinished = path.with_name(path.name + ".new")
+    descriptor = os.open(unfinished, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        size = 0
+        for chunk in content:
+            _write(descriptor, chunk, size)
+            size += len(chunk)
+        os.fsync(descriptor)
+        unfinished.rename(path)
+        _sync_folder(path.parent)
+    except OSError:
+        os.close(descriptor)
+        with suppress(OSError):
+            unfinished.unlink()
+        raise
+    return descriptor
 
 
 def _write(descriptor: int, data: bytes, offset: int) -> None:
