@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import json
 import os
 import re
 import resource
@@ -19,11 +20,13 @@ from pathlib import Path
 from threading import Thread
 
 import pytest
+from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.logger import LogLevel, formatEvent, globalLogPublisher
 
 from daemon import DEADLINE, environment
+from receiptd.cli import main
 from receiptd.receipt import Kind, Receipt, State
 from receiptd.store.database import StoreError
 from receiptd.store.recorder import Submission
@@ -898,3 +901,54 @@ def test_the_survey_tells_of_each_file_and_changes_nothing(tmp_path):
     assert (state.held, state.records, state.damaged) == (False, 1, True)
     with pytest.raises(FileNotFoundError):
         survey(tmp_path / "missing")
+
+
+def test_the_survey_tells_of_what_it_cannot_read_and_of_the_others(tmp_path, monkeypatch):
+    for name in "AB":
+        with closing(Spool(tmp_path)) as ended:
+            ended.open()
+            ended.append([record(name)])
+    (tmp_path / "00000003-h-1-a.spool").mkdir()
+    os.mkfifo(tmp_path / "00000004-h-1-a.spool")
+    (tmp_path / "00000005-h-1-a.spool").symlink_to("nowhere")
+    bad, *_ = sorted(tmp_path.iterdir())
+    failing(monkeypatch, os, "open", errno.EACCES, lambda path, *_: path == bad)
+    unread, read, *others = survey(tmp_path)
+    assert (unread.name, unread.records, unread.error) == (bad.name, None, "Permission denied")
+    assert (read.records, read.error) == (1, None)
+    assert [each.error for each in others] == ["Is a directory", "Illegal seek"]
+
+
+def test_the_survey_counts_a_whole_record_that_means_nothing(tmp_path):
+    payload = b'{"received_at": "2026-01-01T00:00:00+00:00", "receipts": [{"kind": "?"}]}'
+    line = b"%08x %08x %b\n" % (len(payload), zlib.crc32(payload), payload)
+    with closing(opened(tmp_path)) as spool:
+        spool.append([line, record("A")])
+    (state,) = survey(tmp_path)
+    assert (state.records, state.oldest, state.newest) == (2, None, AT)
+
+
+def test_the_status_names_a_file_that_cannot_be_read_and_shows_the_others(tmp_path):
+    folder = tmp_path / "r.db-spool"
+    with closing(opened(folder)) as spool:
+        spool.append([record("A"), record("B")])
+    bad = folder / "00000009-h-1-a.spool"
+    bad.mkdir()
+    (folder / "1-h-1-a.refused").touch()
+    arguments = ["spool", "status", "--database", f"sqlite:///{tmp_path}/r.db"]
+    result = CliRunner().invoke(main, arguments)
+    assert result.exit_code == 1
+    _, shown, unread = result.stdout.splitlines()
+    assert shown.split()[1:4] == ["left", "behind", "2"]
+    assert unread.split() == [str(bad), "unreadable", "-", "-", "-", "-"]
+    assert result.stderr.splitlines() == [
+        f"kept to be looked at: {folder}/1-h-1-a.refused",
+        f"{bad}: cannot be read: Is a directory",
+    ]
+    result = CliRunner().invoke(main, [*arguments, "--json"])
+    assert result.exit_code == 1
+    read, unread = json.loads(result.stdout)
+    assert (read["posts"], read["error"]) == (2, None)
+    assert (unread["file"], unread["posts"]) == (str(bad), None)
+    assert unread["error"] == "Is a directory"
+    assert result.stderr == f"{bad}: cannot be read: Is a directory\n"

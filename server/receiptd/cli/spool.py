@@ -21,6 +21,8 @@ _HELD = "in use"
 _LEFT = "left behind"
 """Whether a process has a file, which then drains it."""
 
+_UNREADABLE = "unreadable"
+
 
 @click.group()
 def spool() -> None:
@@ -37,6 +39,8 @@ def spool() -> None:
 @database_option
 def status(as_json: bool, file: Path | None, database: str | None) -> None:
     """Say what is in the spool, file by file. Nothing is changed, and no database is needed.
+
+    The exit code is 1 where a file cannot be read; the others are counted all the same.
 
     \b
     Examples:
@@ -72,13 +76,13 @@ def status(as_json: bool, file: Path | None, database: str | None) -> None:
             "oldest": time(each.oldest),
             "newest": time(each.newest),
             "damaged": each.damaged,
+            "error": each.error,
         }
         for each in segments
     ]
     if as_json:
         json_array(items)
-        return
-    if not items:
+    elif not items:
         click.echo(f"{folder}: nothing is in the spool: all that came is in the database")
     else:
         table(
@@ -86,8 +90,8 @@ def status(as_json: bool, file: Path | None, database: str | None) -> None:
             (
                 (
                     item["file"],
-                    _HELD if item["in_use"] else _LEFT,
-                    f"{item['posts']}{', damaged' if item['damaged'] else ''}",
+                    _UNREADABLE if item["error"] else _HELD if item["in_use"] else _LEFT,
+                    f"{item['posts']}, damaged" if item["damaged"] else item["posts"],
                     item["bytes"],
                     item["oldest"],
                     item["newest"],
@@ -95,7 +99,12 @@ def status(as_json: bool, file: Path | None, database: str | None) -> None:
                 for item in items
             ),
         )
-    _tell_kept(folder)
+    if not as_json:
+        _tell_kept(folder)
+    if unread := [each for each in segments if each.error]:
+        raise Failed(
+            "\n".join(f"{folder / each.name}: cannot be read: {each.error}" for each in unread)
+        )
 
 
 @spool.command()

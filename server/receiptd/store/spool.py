@@ -102,17 +102,19 @@ class Batch(NamedTuple):
 
 
 class SegmentState(NamedTuple):
-    """What `survey` finds in a segment."""
+    """What `survey` finds in a segment: None where that cannot be found out."""
 
     name: str
-    held: bool
+    held: bool | None
     """Whether a process holds it, which drains it."""
-    records: int
-    bytes: int
+    records: int | None
+    bytes: int | None
     """Of the records that are not drained."""
     oldest: datetime | None
     newest: datetime | None
     damaged: bool
+    error: str | None = None
+    """What the system says where it cannot be read."""
 
 
 def default_folder(url: str) -> Path:
@@ -754,28 +756,41 @@ def survey(folder: Path) -> list[SegmentState]:
     found = []
     for path in sorted(each for each in folder.iterdir() if each.suffix == ".spool"):
         try:
-            descriptor = os.open(path, os.O_RDONLY)
+            found.append(_state(path))
         except FileNotFoundError:
             continue
-        try:
-            held = _is_held(descriptor)
-            segment = Segment(path, descriptor)
-            first, last = segment.scan()
-        finally:
-            os.close(descriptor)
-        found.append(
-            SegmentState(
-                path.name,
-                held,
-                segment.records,
-                segment.size - segment.position,
-                decode(first).received_at if first else None,
-                decode(last).received_at if last else None,
-                # Of one that is held, the end may be half written just now.
-                segment.damaged and not held,
-            )
-        )
+        except OSError as error:
+            text = error.strerror or str(error)
+            found.append(SegmentState(path.name, None, None, None, None, None, False, text))
     return found
+
+
+def _state(path: Path) -> SegmentState:
+    # A pipe would else be waited for.
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        held = _is_held(descriptor)
+        segment = Segment(path, descriptor)
+        first, last = segment.scan()
+    finally:
+        os.close(descriptor)
+    return SegmentState(
+        path.name,
+        held,
+        segment.records,
+        segment.size - segment.position,
+        _received_at(first),
+        _received_at(last),
+        # Of one that is held, the end may be half written just now.
+        segment.damaged and not held,
+    )
+
+
+def _received_at(payload: bytes | None) -> datetime | None:
+    try:
+        return decode(payload).received_at if payload else None
+    except Exception:  # it is whole, and means nothing: whoever drains it says so
+        return None
 
 
 def _is_held(descriptor: int) -> bool:
