@@ -193,6 +193,7 @@ def test_who_waits_for_a_database_that_hangs_is_no_reason_to_wait_longer(serve):
             assert server.stop() == 1
             assert time.monotonic() - began < 4
     assert "1 requests stay without an answer" in server.log
+    assert 'not acknowledged, no provider was told "received"' in server.log
 
 
 def test_the_port_is_free_at_once(serve):

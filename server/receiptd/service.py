@@ -411,7 +411,10 @@ class Daemon(MultiService):
             # what it has not stored is in the spool, or was not acknowledged.
             left = max(deadline - reactor.seconds(), LEAST_FOR_THE_STORE)
             if not await _in_thread(reactor, self._writer.stop, left):
-                _log.warn("the writer is still at work: what it does not store is not lost")
+                _log.warn(
+                    "the writer is still at work: what it has neither stored nor spooled was not "
+                    'acknowledged, no provider was told "received"'
+                )
                 return
         if self._every_second.running:
             self._every_second.stop()
