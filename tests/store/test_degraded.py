@@ -531,6 +531,139 @@ def test_a_full_disk_of_the_database_mends_without_a_restart(small_disk, tmp_pat
     engine.dispose()
 
 
+BREAKS = {
+    "sqlite": ["ALTER TABLE {0} RENAME TO others"],
+    "postgresql": [
+        "CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
+        "RAISE 'could not extend file: No space left on device' USING ERRCODE = '53100'; END $$",
+        "CREATE TRIGGER fails BEFORE INSERT ON {0} FOR EACH ROW EXECUTE FUNCTION fail()",
+    ],
+}
+"""Has the database store nothing in one of its tables, as a full disk may, though it answers."""
+
+MENDS = {
+    "sqlite": ["ALTER TABLE others RENAME TO {0}"],
+    "postgresql": ["DROP TRIGGER fails ON {0}"],
+}
+
+
+def change(engine, statements, table):
+    """Do this to a table."""
+    with engine.begin() as connection:
+        for each in statements[engine.dialect.name]:
+            connection.exec_driver_sql(each.format(table))
+
+
+@pytest.fixture
+def tries(monkeypatch):
+    """How often the database was tried in vain."""
+    real, errors = KeptConnection.transact, []
+
+    def transact(connection, work):
+        try:
+            return real(connection, work)
+        except Exception as error:
+            errors.append(error)
+            raise
+
+    monkeypatch.setattr(KeptConnection, "transact", transact)
+    return errors
+
+
+@pytest.mark.parametrize(
+    ("table", "submission"),
+    [
+        ("receipts", Submission(None, [receipt("A")])),
+        ("rejected_posts", Submission(None, rejection=rejection())),
+        ("matching", Submission(None, messages=[Message("csoft", "A")])),
+    ],
+    ids=["receipts", "rejected posts", "messages"],
+)
+def test_it_does_not_end_before_that_can_be_stored_which_could_not(
+    open_store, tmp_path, tries, log, table, submission
+):
+    store = open_store(spool=Spool(tmp_path / "spool", limit=1))
+    change(store.engine, BREAKS, table)
+    for number in range(1, 6):
+        store.writer.put([submission])
+        ((_, result),) = store.transactions.get(timeout=20)
+        assert isinstance(result, Exception)
+        wait_until(lambda least=5 * number: len(tries) >= least, "it is tried")
+        assert store.writer.backlog.since is not None
+        assert store.writer.backlog.full == (table != "matching")
+    change(store.engine, MENDS, table)
+    recovered(store)  # though nobody posts
+    assert (store.receipts(), store.rejected(), store.messages()) == ([], [], [])
+    assert [text.partition(":")[0] for text in log if "the spool is full" not in text] == [
+        "the database does not store",
+        f"the database stores again, after {log[-1].split()[5]} s",
+    ]
+    assert len(log) == 2 + (table != "matching")
+    store.writer.put([submission])
+    ((_, result),) = store.transactions.get(timeout=20)
+    assert not isinstance(result, Exception)
+
+
+def test_it_ends_though_what_could_not_be_stored_is_refused_now(open_store, tmp_path, tries):
+    store = open_store(spool=Spool(tmp_path / "spool", limit=1))
+    change(store.engine, BREAKS, "receipts")
+    results = store.put([receipt("A")], [receipt("bad", part=2**70)])
+    assert all(isinstance(result, Exception) for result in results)
+    change(store.engine, MENDS, "receipts")
+    recovered(store)
+    assert any(refuses(error) for error in tries)
+    assert ids(store) == []
+
+
+def test_no_more_than_a_sample_is_kept_of_what_could_not_be_stored(
+    open_store, lock, tmp_path, monkeypatch
+):
+    store = open_store(spool=Spool(tmp_path / "spool", limit=1))
+    sizes = []
+    real = Recorder.record
+
+    def record(recorder, connection, batch, times, **options):
+        sizes.append([len(each.receipts) + len(each.messages) for each in batch])
+        return real(recorder, connection, batch, times, **options)
+
+    posts = [Submission("a request", [receipt(f"{n}-{m}") for m in range(150)]) for n in range(3)]
+    messages = Submission("a request", messages=[Message("csoft", f"{n}") for n in range(150)])
+    with lock():
+        store.writer.put([*posts, messages])
+        store.transactions.get(timeout=20)
+        monkeypatch.setattr(Recorder, "record", record)
+    recovered(store)
+    assert sizes == [[100, 100]]
+    assert ids(store) == []
+
+
+@pytest.mark.parametrize("left", [2, 8, 16])
+def test_a_disk_that_is_all_but_full_is_full_for_good(small_disk, tmp_path, tries, log, left):
+    # With room for something smaller than what a receipt needs.
+    disk = small_disk(4 * 1024 * 1024)
+    engine = open_engine(f"sqlite:///{disk / 'receipts.db'}")
+    upgrade(engine)
+    store = Store(engine, spool=Spool(tmp_path / "spool", limit=1))
+    with engine.execution_options(reads=True).connect() as connection:
+        # As long as it reads, the log is not begun anew.
+        connection.exec_driver_sql("SELECT 1 FROM receipts").all()
+        filler = fill(disk)
+        os.truncate(filler, filler.stat().st_size - left * 4096)
+        stored = 0
+        for number in range(60):
+            (result,) = store.put([receipt(f"M{number}", raw=b"x" * 5000)])
+            stored += not isinstance(result, Exception)
+        wait_until(lambda: len(tries) >= 5, "it is tried")
+        assert store.writer.backlog.full
+    filler.unlink()
+    recovered(store)
+    assert store.outcomes(receipt("after")) == ["accepted"]
+    assert len(ids(store)) == stored + 1
+    assert len(log) == 3, "it began, the spool was full, it ended"
+    store.writer.stop()
+    engine.dispose()
+
+
 @on_sqlite
 def test_a_full_spool_that_has_room_again_says_so_though_nobody_posts(
     open_store, lock, small_disk, log

@@ -16,7 +16,13 @@ from sqlalchemy import Connection
 from twisted.logger import Logger
 
 from receiptd.receipt import ACCEPTED
-from receiptd.store.database import KeptConnection, StoreAway, StoreError, cause
+from receiptd.store.database import (
+    KeptConnection,
+    StoreAway,
+    StoreError,
+    cause,
+    refuses,
+)
 from receiptd.store.drainer import Drainer
 from receiptd.store.recorder import Recorder, Stored, Submission
 from receiptd.store.spool import Spool, SpoolFull, encode
@@ -29,6 +35,12 @@ LOOK_AROUND = 30.0
 
 GRACE = 10.0
 """Seconds that the draining may go on when the server stops."""
+
+_SAMPLE = 100
+"""Of a submission that was not stored, how many receipts or messages are tried again."""
+
+_BALLAST = 128 * 1024
+"""Bytes for which SQLite's disk must have room: as much as a post may well need."""
 
 _log = Logger(namespace="receiptd.store")
 
@@ -84,6 +96,8 @@ class Detour:
         self._looked_at = 0.0
         # Whether the database has stored anything since it last did not.
         self._stores = False
+        # Of what it did not store, one submission of each kind, with when that was received.
+        self._failed: dict[tuple[bool, bool], tuple[Submission, datetime]] = {}
         self._uncounted = False
         self._wake = Event()
         self._stopping = Event()
@@ -142,6 +156,13 @@ class Detour:
         """
         with self._lock:
             self._away(error)
+            for each in batch:
+                sample = each._replace(
+                    ticket=None,
+                    receipts=each.receipts[:_SAMPLE],
+                    messages=each.messages[:_SAMPLE],
+                )
+                self._failed[bool(each.receipts), bool(each.messages)] = sample, now
             return self._take(batch, now)
 
     def take(self, batch: Sequence[Submission], now: datetime) -> list[Stored | Exception] | None:
@@ -223,7 +244,8 @@ class Detour:
             _log.warn("the spool takes posts again")
 
     def _drain(self) -> None:
-        """Store the oldest batch; end the detour where there is none."""
+        """Store the oldest batch; end the detour where there is none, and the database is known
+        to store again."""
         if self._uncounted:
             self._uncounted = False
             self._spool.count()
@@ -231,10 +253,41 @@ class Detour:
             self._stores = True
             self._drained()
         elif not self._stores:
-            self._connection.transact(_write_nothing)
+            self._stores = True  # until it is found otherwise, by the writer perhaps
+            self._rehearse()
         with self._lock:
-            if self._spool.empty:
+            if self._spool.empty and self._stores:
                 self._end()
+
+    def _rehearse(self) -> None:
+        """Find out whether the database stores again, by what it did not store: nothing less
+        shows it.
+
+        :raises Exception: where it does not.
+        """
+        with self._lock:
+            samples = list(self._failed.values())
+        try:
+            self._connection.transact(lambda connection: self._store_in_vain(connection, samples))
+        except Exception as error:
+            if not refuses(error):
+                raise
+            with self._lock:
+                self._failed.clear()  # of no use for this: it is refused in any case
+            self._connection.transact(lambda connection: self._store_in_vain(connection, []))
+        # Some disks tell only when they are to keep something that there is no room for it.
+        self._connection.transact(_write_nothing)
+
+    def _store_in_vain(
+        self, connection: Connection, samples: Sequence[tuple[Submission, datetime]]
+    ) -> None:
+        """Store `samples`, and undo it: whoever sent them was told that they are not stored."""
+        if samples:
+            submissions, times = zip(*samples, strict=True)
+            self._drainer.recorder.record(connection, submissions, times)
+        if connection.dialect.name == "sqlite":
+            _write_ballast(connection)
+        connection.rollback()
 
     def _adopt(self) -> None:
         """Drain what processes left that have ended."""
@@ -284,7 +337,18 @@ class Detour:
             refused=self._drainer.refused - refused,
         )
         self._since, self._reason, self._full = None, "", False
+        self._failed.clear()
         self.active = False
+
+
+def _write_ballast(connection: Connection) -> None:
+    """Have SQLite write to its disk what this transaction has changed, and more, though it will
+    not be committed: what its cache has no place for goes there at once."""
+    size = connection.exec_driver_sql("PRAGMA cache_size").scalar_one()
+    connection.exec_driver_sql("PRAGMA cache_size = 1")
+    connection.exec_driver_sql("CREATE TABLE ballast (bytes)")
+    connection.exec_driver_sql(f"INSERT INTO ballast VALUES (zeroblob({_BALLAST}))")
+    connection.exec_driver_sql(f"PRAGMA cache_size = {size}")
 
 
 def _write_nothing(connection: Connection) -> None:
