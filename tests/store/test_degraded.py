@@ -664,6 +664,46 @@ def test_a_disk_that_is_all_but_full_is_full_for_good(small_disk, tmp_path, trie
     engine.dispose()
 
 
+def test_the_log_of_a_full_sqlite_gives_back_its_room(small_disk, tmp_path, monkeypatch, tries):
+    monkeypatch.setattr(detour, "PACE", 0.3)  # so that there is room before a try begins
+    disk = small_disk(4 * 1024 * 1024)
+    engine = open_engine(f"sqlite:///{disk / 'receipts.db'}")
+    upgrade(engine)
+    store = Store(engine, spool=Spool(tmp_path / "spool"))
+    filler = disk / "filler"
+    filler.write_bytes(bytes(1024 * 1024))
+    count = 0
+    with engine.execution_options(reads=True).connect():
+        while store.writer.backlog.since is None:
+            store.outcomes(receipt(f"M{count}"))
+            count += 1
+        log = disk / "receipts.db-wal"
+        before, tried = log.stat().st_size, len(tries)
+        wait_until(lambda: len(tries) > tried, "it is tried")
+        filler.unlink()
+        recovered(store)
+        assert log.stat().st_size < before / 2
+        assert len(ids(store)) == count
+    store.writer.stop()
+    engine.dispose()
+
+
+@on_sqlite
+def test_a_log_that_somebody_reads_is_not_waited_for(open_store, tmp_path):
+    store = open_store()
+    store.outcomes(receipt("A"))
+    connection = KeptConnection(store.engine)
+    with store.engine.execution_options(reads=True).connect() as reader:
+        reader.exec_driver_sql("SELECT * FROM receipts").all()
+        store.outcomes(receipt("B"))
+        begun = time.monotonic()
+        assert not connection.truncate_log()
+        assert time.monotonic() - begun < 1
+    assert connection.truncate_log()
+    assert (tmp_path / "receipts.db-wal").stat().st_size == 0
+    assert ids(store) == ["A", "B"]
+
+
 @on_sqlite
 def test_a_full_spool_that_has_room_again_says_so_though_nobody_posts(
     open_store, lock, small_disk, log

@@ -30,6 +30,9 @@ BUSY_TIMEOUT = 5.0
 """Seconds that SQLite waits for another process's transaction; `?timeout=` in the URL says
 otherwise."""
 
+_LOG_TIMEOUT = 0.1
+"""Seconds that emptying SQLite's write-ahead log waits for readers, and keeps writers waiting."""
+
 STATEMENT_TIMEOUT = 10.0
 """Seconds that PostgreSQL may take for a statement of those who write, another process's turn
 included, unless the role, the database or the URL's `options` say otherwise."""
@@ -418,6 +421,23 @@ class KeptConnection:
         found = self._engine.get_execution_options().get(AWAITED)
         return found.error if found is not None else None
 
+    def truncate_log(self) -> bool:
+        """Have SQLite copy its write-ahead log into the database and give back the log's room on
+        the disk, which it keeps otherwise; whether it did. Others are hardly waited for: a reader
+        may be in the way, or the database may not have room to grow."""
+        if self._engine.dialect.name != "sqlite":
+            return True
+        with suppress(Exception):
+            connection = self._engine.raw_connection()  # as this is not done in a transaction
+            try:
+                cursor = connection.cursor()
+                cursor.execute(f"PRAGMA busy_timeout = {_LOG_TIMEOUT * 1000:.0f}")
+                busy, *_ = cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+                return not busy
+            finally:
+                connection.invalidate()  # for others it would have too little patience
+        return False
+
     def transact(self, work: Callable[[Connection], T]) -> T:
         """Do `work` in a transaction; returns what it returns once that is committed. Raises
         whatever went wrong: `refuses` tells a row's fault from the database's."""
@@ -477,6 +497,13 @@ class KeptConnection:
             if broken:
                 connection.invalidate()
             connection.close()
+
+
+def lacks_room(error: Exception) -> bool:
+    """Whether `error` may be about a disk of SQLite's that is full. Where not a write fails for it
+    but another call, as that for the log's index, or it is a quota, that is an I/O error."""
+    code = getattr(getattr(error, "orig", None), "sqlite_errorcode", None)
+    return code is not None and code & 0xFF in (10, 13)  # SQLITE_IOERR, SQLITE_FULL
 
 
 def refuses(error: Exception) -> bool:

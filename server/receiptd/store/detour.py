@@ -21,6 +21,7 @@ from receiptd.store.database import (
     StoreAway,
     StoreError,
     cause,
+    lacks_room,
     refuses,
 )
 from receiptd.store.drainer import Drainer
@@ -98,6 +99,8 @@ class Detour:
         self._stores = False
         # Of what it did not store, one submission of each kind, with when that was received.
         self._failed: dict[tuple[bool, bool], tuple[Submission, datetime]] = {}
+        # Whether its disk was full, and its log has not given back its room since.
+        self._lacked_room = False
         self._uncounted = False
         self._wake = Event()
         self._stopping = Event()
@@ -246,6 +249,8 @@ class Detour:
     def _drain(self) -> None:
         """Store the oldest batch; end the detour where there is none, and the database is known
         to store again."""
+        if self._lacked_room and self._connection.truncate_log():
+            self._lacked_room = False
         if self._uncounted:
             self._uncounted = False
             self._spool.count()
@@ -306,6 +311,7 @@ class Detour:
 
     def _away(self, error: Exception) -> None:
         self._stores = False
+        self._lacked_room |= lacks_room(error)
         told, self._reason = self._reason, cause(error)
         self._begin()
         # What somebody has to mend is told even where something else was told before.
@@ -337,6 +343,7 @@ class Detour:
             refused=self._drainer.refused - refused,
         )
         self._since, self._reason, self._full = None, "", False
+        self._lacked_room = False
         self._failed.clear()
         self.active = False
 
