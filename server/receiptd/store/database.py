@@ -389,11 +389,14 @@ def fetch(connection: Connection, query: str, parameters: Sequence[object]) -> l
         cursor.close()
 
 
-def _identity(file: Path) -> tuple[int, int]:
-    """By which it is told whether a path still is of the file that was opened.
+def _identity(file: Path | None) -> tuple[int, int] | None:
+    """By which it is told whether a path still is of the file that was opened; None for a database
+    in memory.
 
     :raises StoreAway: where there is none: SQLite would store on in what is deleted.
     """
+    if file is None:
+        return None
     try:
         found = file.stat()
     except FileNotFoundError:
@@ -442,7 +445,7 @@ class KeptConnection:
         """Do `work` in a transaction; returns what it returns once that is committed. Raises
         whatever went wrong: `refuses` tells a row's fault from the database's."""
         try:
-            if self._file is not None and _identity(self._file) != self._opened:
+            if self._opened is not None and _identity(self._file) != self._opened:
                 self.close(broken=True)
             connection = self._connection or self._open()
             self._began = monotonic()
@@ -457,8 +460,10 @@ class KeptConnection:
 
     def _open(self) -> Connection:
         if self._engine.dialect.name != "postgresql":
-            self._opened = _identity(self._file) if self._file is not None else None
+            if self.awaited is None:
+                _identity(self._file)
             self._connection = self._engine.connect()
+            self._opened = _identity(self._file)
             return self._connection
         # One of the pool would first be asked whether it lives, and a server that hangs does not
         # say; connecting has a limit of its own.
