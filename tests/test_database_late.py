@@ -18,7 +18,6 @@ from apiclient import call
 from daemon import environment, wait_until
 from receiptd.store.awaited import Awaited
 from receiptd.store.database import (
-    KeptConnection,
     StoreAway,
     StoreError,
     may_pass,
@@ -26,6 +25,7 @@ from receiptd.store.database import (
     revision,
     upgrade,
 )
+from receiptd.store.kept import KeptConnection
 from receiptd.store.schema import REVISION
 from storing import Store, receipt
 from wire import get, post

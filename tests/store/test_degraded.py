@@ -19,8 +19,9 @@ from daemon import wait_until
 from receiptd.message import Message
 from receiptd.receipt import ACCEPTED, Outcome, State
 from receiptd.store import database, detour
-from receiptd.store.database import KeptConnection, open_engine, refuses, upgrade
+from receiptd.store.database import open_engine, upgrade
 from receiptd.store.drainer import Drainer
+from receiptd.store.kept import KeptConnection, refuses
 from receiptd.store.matching import Policy
 from receiptd.store.recorder import Quota, Recorder, Submission
 from receiptd.store.spool import Spool, decode, encode, payload_of

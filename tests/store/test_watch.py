@@ -7,7 +7,8 @@ from sqlalchemy.exc import OperationalError
 
 from daemon import wait_until
 from receiptd.store import writer
-from receiptd.store.database import KeptConnection, open_engine, upgrade
+from receiptd.store.database import open_engine, upgrade
+from receiptd.store.kept import KeptConnection
 from storing import receipt
 
 

@@ -16,15 +16,9 @@ from sqlalchemy import Connection
 from twisted.logger import Logger
 
 from receiptd.receipt import ACCEPTED
-from receiptd.store.database import (
-    KeptConnection,
-    StoreAway,
-    StoreError,
-    cause,
-    lacks_room,
-    refuses,
-)
+from receiptd.store.database import StoreAway, StoreError, cause
 from receiptd.store.drainer import Drainer
+from receiptd.store.kept import KeptConnection, lacks_room, refuses
 from receiptd.store.recorder import Recorder, Stored, Submission
 from receiptd.store.spool import Spool, SpoolFull, encode
 

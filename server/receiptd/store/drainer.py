@@ -8,7 +8,8 @@ from typing import Protocol, TypeVar
 from sqlalchemy import Connection
 from twisted.logger import Logger
 
-from receiptd.store.database import cause, refuses
+from receiptd.store.database import cause
+from receiptd.store.kept import refuses
 from receiptd.store.recorder import Recorder, Submission, as_rejections
 from receiptd.store.spool import Batch, Entry, Spool
 

@@ -13,7 +13,8 @@ from threading import Event, Thread
 
 from twisted.logger import Logger
 
-from receiptd.store.database import BUSY_TIMEOUT, KeptConnection
+from receiptd.store.database import BUSY_TIMEOUT
+from receiptd.store.kept import KeptConnection
 
 PATIENCE = BUSY_TIMEOUT
 """Seconds that the writer's transaction may take: as long as SQLite waits for another process.

@@ -16,8 +16,9 @@ from time import monotonic
 from sqlalchemy import Engine
 from twisted.logger import Logger
 
-from receiptd.store.database import KeptConnection, cause, refuses
+from receiptd.store.database import cause
 from receiptd.store.detour import Backlog, Detour
+from receiptd.store.kept import KeptConnection, refuses
 from receiptd.store.matching import Policy
 from receiptd.store.recorder import (
     Quota,
