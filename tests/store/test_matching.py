@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from receiptd.message import WHOLE, Message, Part, Standing, progress
 from receiptd.receipt import Kind, Receipt, State
 from receiptd.store.matching import Policy
+from receiptd.store.recorder import Quota, Recorder, Submission
 from receiptd.store.schema import iso
 from storing import AT, Store, count_on, on_sqlite, receipt
 
@@ -35,6 +36,28 @@ def test_nothing_is_checked_before_any_message_is_registered(store):
 def test_once_one_is_registered_all_receipts_of_the_provider_are_checked(store):
     store.register(message("other"))
     assert store.outcomes(receipt(), receipt(provider="seeme")) == ["unknown-message", "accepted"]
+
+
+def test_a_registration_that_is_undone_turns_nothing_on(engine):
+    recorder = Recorder(engine, policies={"soap": Policy()}, quota=Quota(1, 1, 1))
+
+    def outcomes(connection, *submissions):
+        stored = recorder.record(connection, submissions, [AT] * len(submissions))
+        return [each.outcome for each in stored[-1]]
+
+    registering = Submission(None, messages=[message("other")])
+    with engine.connect() as connection:
+        with connection.begin() as transaction:
+            found = outcomes(connection, registering, Submission(None, [receipt("A")]))
+            assert found == ["unknown-message"]
+            transaction.rollback()
+        with connection.begin():
+            assert outcomes(connection, Submission(None, [receipt("A")])) == ["accepted"]
+        with connection.begin():
+            outcomes(connection, registering, Submission(None, [receipt("B")]))
+        with connection.begin():
+            found = outcomes(connection, Submission(None, [receipt("C")]))
+            assert found == ["unknown-message"]
 
 
 def test_matching_stays_on_when_the_messages_are_gone(open_store):

@@ -169,8 +169,14 @@ class Matching:
         self._text_types = engine.dialect.name == "sqlite"
         self._mark = "?" if self._text_types else "%s"
         self._on: set[str] = set()
+        # Providers whose first message was registered in the transaction that is under way.
+        self._first: set[str] = set()
         self.adopted = 0
         """Receipts that messages were found for when these were registered."""
+
+    def begin(self) -> None:
+        """That a transaction begins, whatever became of the one before."""
+        self._first.clear()
 
     # --- Receipts that come
 
@@ -233,16 +239,21 @@ class Matching:
         if not asked <= self._on:
             found = connection.exec_driver_sql("SELECT provider FROM matching").scalars()
             self._on.update(found)
+            # Not remembered: it may yet be undone.
+            self._on -= self._first
         always = {
             each.provider for each in reports if self._policy(each.endpoint).match == "always"
         }
-        return (asked & self._on) | always
+        return (asked & (self._on | self._first)) | always
 
     def _checks(self, report: Report) -> bool:
         """Whether a mismatch of this receipt is one, or just not checked."""
         match = self._policy(report.endpoint).match
         return report.kind in (Kind.SENT, Kind.DELIVERY) and (
-            match == "always" or (match == "auto" and report.provider in self._on)
+            match == "always"
+            or (
+                match == "auto" and (report.provider in self._on or report.provider in self._first)
+            )
         )
 
     def _policy(self, endpoint: str) -> Policy:
@@ -321,11 +332,13 @@ class Matching:
             `unchanged`.
         """
         for provider in {message.provider for message in messages}:
-            connection.exec_driver_sql(
+            added = connection.exec_driver_sql(
                 "INSERT INTO matching (provider, since) VALUES ({0}, {0}) "
                 "ON CONFLICT DO NOTHING".replace("{0}", self._mark),
                 (provider, self._time(now)),
-            )
+            ).rowcount
+            if added:
+                self._first.add(provider)
         keys = [message_row_key(message, regions.get(message.provider)) for message in messages]
         existing = self._rows(connection, set(keys))
         fresh: dict[Key, Message] = {}

@@ -97,6 +97,7 @@ class Recorder:
         :param again: whether it may have been stored before, by a transaction of which nobody
             knows whether it was committed. What was is then neither stored nor counted twice.
         """
+        self._matching.begin()
         registered = [
             self._matching.register(connection, each.messages, at, self._regions)
             if each.messages
