@@ -60,9 +60,10 @@ class KeptConnection:
         """Have SQLite copy its write-ahead log into the database and give back the log's room on
         the disk, which it keeps otherwise; whether it did. Others are hardly waited for: a reader
         may be in the way, or the database may not have room to grow."""
-        if self._engine.dialect.name != "sqlite":
+        if self._file is None:
             return True
         with suppress(Exception):
+            _identity(self._file)  # where there is none, connecting would make one
             connection = self._engine.raw_connection()  # as this is not done in a transaction
             try:
                 cursor = connection.cursor()
