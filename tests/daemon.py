@@ -17,7 +17,7 @@ from functools import cache
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
-from sqlalchemy import select
+from sqlalchemy import create_engine, select
 
 from receiptd.store.database import open_engine, upgrade
 from receiptd.store.rows import receipt_json, rejection_json
@@ -147,6 +147,15 @@ class Server:
         """End it at once, as a crash would."""
         self.process.kill()
         self.process.wait(DEADLINE)
+
+
+def stored(url: str) -> list[str]:
+    """The message identifiers of all receipts in a database, in the order they were stored."""
+    engine = create_engine(url)
+    with engine.connect() as connection:
+        found = list(connection.scalars(select(receipts.c.message_id).order_by(receipts.c.id)))
+    engine.dispose()
+    return found
 
 
 @contextmanager

@@ -11,11 +11,11 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from sqlalchemy import create_engine, make_url, text
+from sqlalchemy import create_engine, make_url
 from sqlalchemy.exc import OperationalError
 
 from apiclient import call
-from daemon import environment, wait_until
+from daemon import environment, stored, wait_until
 from receiptd.store.awaited import Awaited
 from receiptd.store.database import (
     StoreAway,
@@ -41,14 +41,6 @@ MESSAGES = "/api/v1/messages"
 def acknowledged(server, message_id):
     body = post(server.port, ENVELOPE % message_id.encode()).body
     return b"<Report>0</Report>" in body
-
-
-def stored(url):
-    engine = create_engine(url)
-    with engine.connect() as connection:
-        found = list(connection.scalars(text("SELECT message_id FROM receipts ORDER BY id")))
-    engine.dispose()
-    return found
 
 
 def degraded(server):

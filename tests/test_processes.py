@@ -15,12 +15,11 @@ from pathlib import Path
 from typing import IO
 
 import pytest
-from sqlalchemy import create_engine, text
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.protocol import Factory
 
-from daemon import Server, environment, wait_until
+from daemon import Server, environment, stored, wait_until
 from load import Load
 from receiptd.listening import ListenError, Listeners, _cannot
 from receiptd.service import at_once
@@ -319,15 +318,9 @@ def test_workers_share_one_postgresql_and_start_again_without_it(serve, own_post
     load.stop()
     assert load.refused == []
 
-    def stored() -> list[str]:
-        engine = create_engine(url)
-        with engine.connect() as connection:
-            found = list(connection.scalars(text("SELECT message_id FROM receipts")))
-        engine.dispose()
-        return found
-
-    wait_until(lambda: set(load.acknowledged) <= set(stored()), "the spool is drained")
-    assert len(stored()) == len(set(stored()))
+    wait_until(lambda: set(load.acknowledged) <= set(stored(url)), "the spool is drained")
+    found = stored(url)
+    assert len(found) == len(set(found))
     assert server.stop() == 0
 
 

@@ -9,9 +9,7 @@ import time
 from collections import Counter
 from contextlib import suppress
 
-from sqlalchemy import create_engine, text
-
-from daemon import Server, wait_until
+from daemon import Server, stored, wait_until
 
 ENVELOPE = (
     '<e:Envelope xmlns:e="http://schemas.xmlsoap.org/soap/envelope/"><e:Body>'
@@ -70,15 +68,6 @@ class Load:
         for thread in self._threads:
             thread.join(60)
         assert not any(thread.is_alive() for thread in self._threads)
-
-
-def stored(url: str) -> list[str]:
-    """The message identifiers of all receipts, in the order they were stored."""
-    engine = create_engine(url)
-    with engine.connect() as connection:
-        found = list(connection.scalars(text("SELECT message_id FROM receipts ORDER BY id")))
-    engine.dispose()
-    return found
 
 
 def check(acknowledged: list[list[str]], found: list[str]) -> None:

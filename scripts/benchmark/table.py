@@ -9,17 +9,13 @@ from collections.abc import Sequence
 from benchmark.growth import Grown
 from benchmark.speed import Run, middle, ratios
 from benchmark.subjects import SUBJECTS
-from benchmark.targets import Outcome
+from benchmark.targets import RATIOS, Outcome
 
 TOO_MUCH = 0.05
 """Share of the cores that others may use before figures are not worth much."""
 
 _HEADINGS = ("receipts/s", "p50 ms", "p99 ms", "p99.9 ms", "CPU µs", "MB")
 _FIGURES = ("rate", "p50", "p99", "p999", "cpu", "resident")
-_COMPARED = {
-    "soap": ("stock-post", "tuned-post", "flask", "fastapi"),
-    "query": ("stock-get", "tuned-get"),
-}
 
 
 def of_servers(runs: Sequence[Run]) -> str:
@@ -31,7 +27,8 @@ def of_servers(runs: Sequence[Run]) -> str:
         [title, *(_number(middle(runs, name, figure)) for figure in _FIGURES)]
         for name, title in titles.items()
     ]
-    for subject, others in _COMPARED.items():
+    for subject in dict.fromkeys(each.subject for each in RATIOS):
+        others = dict.fromkeys(each.other for each in RATIOS if each.subject == subject)
         found = [
             [f"  {titles[other]}", *(_ratio(runs, subject, other, figure) for figure in _FIGURES)]
             for other in others

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from sqlalchemy import Engine
+from twisted.logger import LogLevel, formatEvent, globalLogPublisher
 
 from receiptd.store.database import open_engine, upgrade
 from receiptd.store.spool import Spool
@@ -46,3 +47,17 @@ def open_store(engine: Engine, tmp_path: Path) -> Iterator[Callable[..., Store]]
 def store(open_store: Callable[..., Store]) -> Store:
     """One writer."""
     return open_store()
+
+
+@pytest.fixture
+def log() -> Iterator[list[str]]:
+    """The texts that are logged for people."""
+    texts: list[str] = []
+
+    def observe(event: dict[str, Any]) -> None:
+        if event["log_level"] >= LogLevel.info:
+            texts.append(formatEvent(event))
+
+    globalLogPublisher.addObserver(observe)
+    yield texts
+    globalLogPublisher.removeObserver(observe)

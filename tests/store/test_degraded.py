@@ -13,7 +13,6 @@ from threading import Event, Thread
 
 import pytest
 from sqlalchemy.exc import OperationalError
-from twisted.logger import LogLevel, formatEvent, globalLogPublisher
 
 from daemon import wait_until
 from receiptd.message import Message
@@ -68,20 +67,6 @@ def locked(engine):
 def lock(engine):
     """Locks the test's database."""
     return lambda: locked(engine)
-
-
-@pytest.fixture
-def log():
-    """The texts that are logged for people."""
-    texts = []
-
-    def observe(event):
-        if event["log_level"] >= LogLevel.info:
-            texts.append(formatEvent(event))
-
-    globalLogPublisher.addObserver(observe)
-    yield texts
-    globalLogPublisher.removeObserver(observe)
 
 
 def recovered(store):

@@ -23,7 +23,6 @@ import pytest
 from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from twisted.logger import LogLevel, formatEvent, globalLogPublisher
 
 from daemon import DEADLINE, environment
 from receiptd.cli import main
@@ -99,20 +98,6 @@ def largest_file(size):
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
-
-
-@pytest.fixture
-def log():
-    """The texts that are logged for people."""
-    texts = []
-
-    def observe(event):
-        if event["log_level"] >= LogLevel.info:
-            texts.append(formatEvent(event))
-
-    globalLogPublisher.addObserver(observe)
-    yield texts
-    globalLogPublisher.removeObserver(observe)
 
 
 # --- Records

@@ -22,9 +22,9 @@ from functools import lru_cache
 from typing import NamedTuple, TypeAlias
 from urllib.parse import unquote_to_bytes
 
-BLANK = b"***"
+BLANK_TEXT = "***"
 """What stands in place of a secret."""
-_BLANK = BLANK.decode()
+BLANK = BLANK_TEXT.encode()
 
 
 class Invalid(Exception):
@@ -180,9 +180,10 @@ def _text(raw: str, charset: str) -> str:
 
     :param raw: a character for each byte.
     """
+    data = raw.encode("latin-1")
     if "%" in raw or "+" in raw:
-        return _decode(unquote_to_bytes(raw.replace("+", " ").encode("latin-1")), charset)
-    return _decode(raw.encode("latin-1"), charset)
+        data = unquote_to_bytes(data.replace(b"+", b" "))
+    return _decode(data, charset)
 
 
 def _decode(raw: bytes, charset: str) -> str:
@@ -218,7 +219,7 @@ def _take_apart(raw: bytes, charset: str, secrets: frozenset[str], pairs: list[P
         known = _known_name if len(name) <= _LONGEST_KNOWN else _name
         key, sent = known(name, charset)
         if key in secrets and value:
-            pieces[index] = f"{name}={_BLANK}"
+            pieces[index] = f"{name}={BLANK_TEXT}"
             secret = True
         if not plain or "%" in value or "+" in value:
             value = _text(value, charset)
@@ -237,7 +238,7 @@ def _blank_behind_semicolon(piece: str, secrets: frozenset[str], charset: str) -
     for part in piece.split(";"):
         name, equals, value = part.partition("=")
         if value and _name(name, charset)[0] in secrets:
-            return piece[:position] + name + equals + _BLANK
+            return piece[:position] + name + equals + BLANK_TEXT
         position += len(part) + 1
     return piece
 

@@ -22,7 +22,7 @@ from lxml import etree
 from spyne import Fault
 from spyne.protocol.soap import Soap11
 
-from receiptd.providers.post import BLANK
+from receiptd.providers.post import BLANK, BLANK_TEXT
 
 SOAP_ENV = "http://schemas.xmlsoap.org/soap/envelope/"
 OPERATION = "SubmitDeliveryReceipt"
@@ -239,8 +239,7 @@ def read_call(operation: Any) -> Call:
     """
     found: dict[str, str | None] = {}
     extra: dict[str, object] = {}
-    tag = operation.tag
-    namespace = tag[1 : tag.index("}")] if tag[0] == "{" else ""
+    namespace = operation.tag.rpartition("}")[0][1:]
     for child in operation:
         name = child.tag.rpartition("}")[2]
         if name in _FIELD_SET:
@@ -294,15 +293,12 @@ def blanked(body: bytes, root: Any = None) -> bytes:
             return text
     for element, attribute in _pins(root):
         if attribute is not None:
-            element.set(attribute, _BLANK)
+            element.set(attribute, BLANK_TEXT)
         else:
             tail = element.tail
             element.clear()
-            element.text, element.tail = _BLANK, tail
+            element.text, element.tail = BLANK_TEXT, tail
     return bytes(etree.tostring(root, encoding="utf-8"))
-
-
-_BLANK = BLANK.decode()
 
 
 def _is_pin(name: str) -> bool:
@@ -314,12 +310,12 @@ def _pins(root: Any) -> list[tuple[Any, str | None]]:
     """The elements that hold a PIN, and the attributes, each with its element."""
     found: list[tuple[Any, str | None]] = []
     for element in root.iter(etree.Element):
-        if _is_pin(element.tag) and (len(element) or (element.text or _BLANK) != _BLANK):
+        if _is_pin(element.tag) and (len(element) or (element.text or BLANK_TEXT) != BLANK_TEXT):
             found.append((element, None))
         found += [
             (element, name)
             for name, value in element.attrib.items()
-            if _is_pin(name) and value != _BLANK
+            if _is_pin(name) and value != BLANK_TEXT
         ]
     return found
 
@@ -327,7 +323,7 @@ def _pins(root: Any) -> list[tuple[Any, str | None]]:
 def _open_text(element: Any) -> str:
     """The text in an element, PINs blanked."""
     if _is_pin(element.tag):
-        return _BLANK
+        return BLANK_TEXT
     inside = [f"{_open_text(child)}{child.tail or ''}" for child in element]
     return (element.text or "") + "".join(inside)
 

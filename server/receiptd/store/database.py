@@ -344,15 +344,21 @@ mend; in others, or in another language, it is taken to pass: a server that star
 loses no receipt, and has it in its log."""
 
 
+def sqlite_code(error: BaseException) -> int | None:
+    """SQLite's primary result code; None where the error is none of SQLite's."""
+    code = getattr(getattr(error, "orig", None), "sqlite_errorcode", None)
+    return code & 0xFF if code is not None else None  # extended codes have more above
+
+
 def may_pass(error: SQLAlchemyError) -> bool:
     """Whether a database that has failed so may answer later without anything being mended in
     the configuration: it is away, starts, stops, is full or locked. So may a host name that is
     not known: where containers come and go, their names do too."""
     if not isinstance(error, DBAPIError):
         return False
-    code = getattr(error.orig, "sqlite_errorcode", None)
+    code = sqlite_code(error)
     if code is not None:
-        return code & 0xFF in _PASSING_SQLITE  # extended codes have more above
+        return code in _PASSING_SQLITE
     state = getattr(error.orig, "sqlstate", None)
     if state is not None:
         return str(state).startswith(_PASSING_STATES)

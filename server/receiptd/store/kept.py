@@ -7,13 +7,14 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from socket import SHUT_RDWR, socket
+from sqlite3 import SQLITE_FULL, SQLITE_IOERR
 from time import monotonic
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DataError, IntegrityError, SQLAlchemyError
 
-from receiptd.store.database import AWAITED, StoreAway, StoreError, sqlite_file
+from receiptd.store.database import AWAITED, StoreAway, StoreError, sqlite_code, sqlite_file
 
 _LOG_TIMEOUT = 0.1
 """Seconds that emptying SQLite's write-ahead log waits for readers, and keeps writers waiting."""
@@ -111,7 +112,7 @@ class KeptConnection:
     def cut(self, after: float) -> bool:
         """Break the connection where the transaction has taken more than `after` seconds; whether
         it did. `transact` fails then as if the server were gone. For any thread; on SQLite, which
-        waits for nobody, nothing is done."""
+        has a limit of its own, nothing is done."""
         began, own = self._began, self._socket
         if began is None or own is None or monotonic() - began < after:
             return False
@@ -140,8 +141,7 @@ class KeptConnection:
 def lacks_room(error: Exception) -> bool:
     """Whether `error` may be about a disk of SQLite's that is full. Where not a write fails for it
     but another call, as that for the log's index, or it is a quota, that is an I/O error."""
-    code = getattr(getattr(error, "orig", None), "sqlite_errorcode", None)
-    return code is not None and code & 0xFF in (10, 13)  # SQLITE_IOERR, SQLITE_FULL
+    return sqlite_code(error) in (SQLITE_IOERR, SQLITE_FULL)
 
 
 def refuses(error: Exception) -> bool:

@@ -169,13 +169,15 @@ class Matching:
         self._text_types = engine.dialect.name == "sqlite"
         self._mark = "?" if self._text_types else "%s"
         self._on: set[str] = set()
-        # Providers whose first message was registered in the transaction that is under way.
+        # Providers whose first message was registered in the latest transaction.
         self._first: set[str] = set()
         self.adopted = 0
         """Receipts that messages were found for when these were registered."""
 
     def begin(self) -> None:
-        """That a transaction begins, whatever became of the one before."""
+        """That a transaction begins. What the one before has turned on is looked up again: it may
+        have been undone."""
+        self._on -= self._first
         self._first.clear()
 
     # --- Receipts that come
@@ -239,21 +241,16 @@ class Matching:
         if not asked <= self._on:
             found = connection.exec_driver_sql("SELECT provider FROM matching").scalars()
             self._on.update(found)
-            # Not remembered: it may yet be undone.
-            self._on -= self._first
         always = {
             each.provider for each in reports if self._policy(each.endpoint).match == "always"
         }
-        return (asked & (self._on | self._first)) | always
+        return (asked & self._on) | always
 
     def _checks(self, report: Report) -> bool:
         """Whether a mismatch of this receipt is one, or just not checked."""
         match = self._policy(report.endpoint).match
         return report.kind in (Kind.SENT, Kind.DELIVERY) and (
-            match == "always"
-            or (
-                match == "auto" and (report.provider in self._on or report.provider in self._first)
-            )
+            match == "always" or (match == "auto" and report.provider in self._on)
         )
 
     def _policy(self, endpoint: str) -> Policy:
