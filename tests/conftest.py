@@ -16,8 +16,8 @@ import pytest
 from hypothesis import settings
 from sqlalchemy import create_engine
 
-import daemon
-from daemon import CSOFT, SAMPLES, Server
+import kit.server
+from kit.server import CSOFT, SAMPLES, Server
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -28,7 +28,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """What takes long is run beside other work, which may take most of the machine."""
     if config.getoption("--long"):
-        daemon.DEADLINE *= 10
+        kit.server.DEADLINE *= 10
 
 
 LONGEST = ("test_bench", "test_processes", "test_signals", "test_tls", "test_database_late")

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 from twisted.internet.task import Clock
 
+from kit.store import receipt
 from receiptd.pipeline import AT_THE_WRITER, MOST_BYTES, Busy, Pipeline
 from receiptd.receipt import ACCEPTED
 from receiptd.store.writer import Submission
-from storing import receipt
 
 
 class Reactor(Clock):

@@ -13,7 +13,7 @@ from benchmark.databases import Database, databases
 from benchmark.load import CONNECTIONS, Load
 from benchmark.servers import Server, ended
 from benchmark.speed import Place
-from receiptd.store.database import open_engine
+from receiptd.store.database.engine import open_engine
 from receiptd.store.matching import Policy
 from receiptd.store.registry import Registry
 

@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 
-class CannotStart(Exception):
+class UserError(Exception):
     """Whoever starts the server is shown the text, as it is: why it does not start, and what to
     do."""

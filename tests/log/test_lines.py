@@ -9,12 +9,12 @@ import re
 import pytest
 from twisted.logger import Logger, globalLogPublisher
 
+from kit.store import receipt
 from receiptd.config import Logging
 from receiptd.log import Answered, Log, LogError
 from receiptd.log import sink as sink_module
 from receiptd.log.lines import Json, Plain, masked, masked_in
 from receiptd.receipt import Outcome
-from storing import receipt
 
 ANSWERED = Answered("r1", "soap", "csoft", "192.0.2.1", 1.26)
 

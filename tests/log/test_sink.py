@@ -9,7 +9,7 @@ from contextlib import suppress
 
 import pytest
 
-from daemon import wait_until
+from kit.server import wait_until
 from receiptd.log import sink as module
 from receiptd.log.sink import LogError, Sink, check_file
 

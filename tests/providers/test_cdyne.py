@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from exchange import (
+from kit.exchange import (
     Case,
     Nonsense,
     Request,

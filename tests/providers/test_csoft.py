@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from exchange import (
+from kit.exchange import (
     FORM,
     Case,
     Nonsense,

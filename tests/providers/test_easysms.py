@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from exchange import Case, Nonsense, bound, exchanged, get, read, refused, sample
+from kit.exchange import Case, Nonsense, bound, exchanged, get, read, refused, sample
 from receiptd.providers import Invalid, Reply
 from receiptd.providers.easysms import QUERY, VALUES, EasySms, template
 from receiptd.receipt import Kind, State

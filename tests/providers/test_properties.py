@@ -16,7 +16,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from exchange import FORM, Request, bound, post
+from kit.exchange import FORM, Request, bound, post
 from receiptd.providers import Invalid, Post, Provider, Reply
 from receiptd.providers.cdyne import CODES as CDYNE_CODES
 from receiptd.providers.cdyne import SENT, Cdyne, CdynePhone, parts_of

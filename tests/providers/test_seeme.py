@@ -7,7 +7,7 @@ from decimal import Decimal
 
 import pytest
 
-from exchange import (
+from kit.exchange import (
     Case,
     Nonsense,
     bound,

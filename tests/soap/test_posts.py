@@ -8,8 +8,8 @@ from contextlib import closing
 
 import pytest
 
-from daemon import CSOFT, SAMPLES
-from soap_posts import (
+from kit.server import CSOFT, SAMPLES
+from kit.soap import (
     ENVELOPE,
     SOAP,
     V5,
@@ -20,7 +20,7 @@ from soap_posts import (
     response_of,
     stored,
 )
-from wire import chunked, post, receive, send
+from kit.wire import chunked, post, receive, send
 
 
 def test_the_documented_example_is_answered_byte_for_byte_as_it_comes(shared_server, sample):

@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 from twisted.internet.defer import Deferred, fail, succeed
 
+from kit.soap import envelope
 from receiptd.config import Endpoint
 from receiptd.receipt import ACCEPTED, Receipt
 from receiptd.soap.service import CSoftSmsService, SmsApplication, SoapPost, application
 from receiptd.soap.transport import Response, SoapTransport
-from receiptd.web.intake import Intake, Origin
-from soap_posts import envelope
+from receiptd.web.receiving.intake import Intake, Origin
 
 
 class Pipeline:

@@ -10,9 +10,9 @@ import pytest
 from sqlalchemy import Engine
 from twisted.logger import LogLevel, formatEvent, globalLogPublisher
 
-from receiptd.store.database import open_engine, upgrade
-from receiptd.store.spool import Spool
-from storing import Store
+from kit.store import Store
+from receiptd.store.database.engine import open_engine, upgrade
+from receiptd.store.spool.spool import Spool
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

@@ -10,12 +10,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from kit.store import AT, Store, count_on, on_sqlite, receipt
 from receiptd.message import WHOLE, Message, Part, Standing, progress
 from receiptd.receipt import Kind, Receipt, State
 from receiptd.store.matching import Policy
 from receiptd.store.recorder import Quota, Recorder, Submission
 from receiptd.store.schema import iso
-from storing import AT, Store, count_on, on_sqlite, receipt
 
 SENT_TO = "447700912345"
 

@@ -8,6 +8,7 @@ from decimal import Decimal
 import pytest
 from sqlalchemy import event
 
+from kit.store import AT, START, Clock, on_sqlite, receipt
 from receiptd.message import Message
 from receiptd.receipt import Kind, State
 from receiptd.store import messages
@@ -18,7 +19,6 @@ from receiptd.store.messages import (
     message_with_receipts,
     messages_page,
 )
-from storing import AT, START, Clock, on_sqlite, receipt
 
 LATER = AT + timedelta(minutes=5)
 

@@ -7,6 +7,7 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import event
 
+from kit.store import AT, START, Clock, count_on, on_sqlite, receipt, rejection
 from receiptd.receipt import Kind, State
 from receiptd.store import paging
 from receiptd.store.matching import Policy
@@ -21,7 +22,6 @@ from receiptd.store.queries import (
     rejections_page,
 )
 from receiptd.store.schema import BUCKET_BITS, receipts, rejected_posts
-from storing import AT, START, Clock, count_on, on_sqlite, receipt, rejection
 
 
 def found(engine, **wanted):

@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, Engine, event
 
+from kit.store import on_sqlite, receipt
 from receiptd.message import Message
-from receiptd.store.database import StoreError, open_engine
+from receiptd.store.database.engine import StoreError, open_engine
+from receiptd.store.database.write_turns import LARGEST, LONG, SMALLEST, WriteTurns
 from receiptd.store.matching import Policy
 from receiptd.store.registry import Registry
-from receiptd.store.turns import LARGEST, LONG, SMALLEST, Turns
-from storing import on_sqlite, receipt
 
 POLICIES = {"soap": Policy(), "cdyne": Policy(region="US")}
 REGIONS = {"csoft": None, "cdyne": "US"}
@@ -145,7 +145,7 @@ def test_no_statement_visits_a_whole_table(engine, store, registry):
             ], statement
 
 
-# --- Turns
+# --- WriteTurns
 
 
 class Clock:
@@ -164,7 +164,7 @@ class Clock:
 def test_others_get_the_database_for_their_share_of_the_time(engine):
     clock = Clock()
     rests: list[float] = []
-    turns = Turns(engine, share=0.2, rest=rests.append, clock=clock)
+    turns = WriteTurns(engine, share=0.2, rest=rests.append, clock=clock)
     for _ in range(2):
         turns.take(lambda _: clock.pass_by(0.5))
     assert rests == [pytest.approx(2.0)]
@@ -175,7 +175,7 @@ def test_others_get_the_database_for_their_share_of_the_time(engine):
 
 def test_what_takes_long_is_done_in_smaller_pieces(engine):
     clock = Clock()
-    turns = Turns(engine, rest=lambda _: None, clock=clock)
+    turns = WriteTurns(engine, rest=lambda _: None, clock=clock)
     assert turns.batch == LARGEST
     for _ in range(9):
         turns.take(lambda _: clock.pass_by(2 * LONG))
@@ -214,7 +214,9 @@ def test_a_locked_database_is_waited_for(impatient):
     refused: SimpleQueue[object] = SimpleQueue()
     event.listen(impatient, "handle_error", refused.put)
     done: list[str] = []
-    thread = threading.Thread(target=lambda: done.append(Turns(impatient).take(lambda _: "done")))
+    thread = threading.Thread(
+        target=lambda: done.append(WriteTurns(impatient).take(lambda _: "done"))
+    )
     with locked(impatient):
         thread.start()
         for _ in range(3):
@@ -225,7 +227,7 @@ def test_a_locked_database_is_waited_for(impatient):
 
 
 def test_a_database_that_stays_locked_is_an_error_that_says_what_to_do(impatient):
-    turns = Turns(impatient, patience=0.02)
+    turns = WriteTurns(impatient, patience=0.02)
     with locked(impatient), pytest.raises(StoreError, match=r"locked for 0 s\. Is a transaction"):
         turns.take(lambda _: None)
 
@@ -238,5 +240,5 @@ def test_work_that_fails_is_not_done_again_and_leaves_nothing(engine, store):
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        Turns(engine).take(work)
+        WriteTurns(engine).take(work)
     assert store.messages() == []

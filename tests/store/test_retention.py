@@ -10,12 +10,12 @@ from threading import Event
 import pytest
 from sqlalchemy import Engine, event
 
+from kit.store import Store, on_sqlite, receipt, rejection
 from receiptd.message import Message
 from receiptd.receipt import Kind, State
+from receiptd.store.database.write_turns import LARGEST
 from receiptd.store.retention import PEEK, Elsewhere, Pruned, Pruning
-from receiptd.store.turns import LARGEST
 from receiptd.store.writer import Quota
-from storing import Store, on_sqlite, receipt, rejection
 
 TODAY = datetime(2026, 6, 30, 12, tzinfo=UTC)
 LONG_AGO = TODAY - timedelta(days=200)

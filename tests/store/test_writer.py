@@ -9,11 +9,11 @@ from decimal import Decimal
 import pytest
 from sqlalchemy import event
 
-from daemon import wait_until
+from kit.server import wait_until
+from kit.store import AT, receipt, rejection
 from receiptd.receipt import Kind, Outcome, State
 from receiptd.store.rows import receipt_json
 from receiptd.store.writer import Quota, Submission
-from storing import AT, receipt, rejection
 
 
 def test_a_receipt_is_stored_as_it_is(store):

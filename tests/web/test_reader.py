@@ -11,9 +11,9 @@ from sqlalchemy.exc import OperationalError
 from twisted.internet.defer import ensureDeferred
 from twisted.internet.task import Clock
 
-from receiptd.web.api import reader as module
-from receiptd.web.api.reader import MOST_WAITING, THREADS, Reader
+from receiptd.web import reader as module
 from receiptd.web.problem import Problem
+from receiptd.web.reader import MOST_WAITING, THREADS, Reader
 
 
 class Reactor(Clock):

@@ -14,10 +14,10 @@ from contextlib import closing
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from apiclient import deliver, register
-from daemon import CSOFT, DEADLINE, environment, locked, wait_until
-from soap_posts import envelope, new_id
-from wire import get, post, receive, send
+from kit.api import deliver, register
+from kit.server import CSOFT, DEADLINE, environment, locked, wait_until
+from kit.soap import envelope, new_id
+from kit.wire import get, post, receive, send
 
 FORM = "application/x-www-form-urlencoded"
 

@@ -15,12 +15,12 @@ from receiptd import __version__
 from receiptd.cli.daemon import check_config, init, serve, upgrade, worker
 from receiptd.cli.easysms import easysms_url
 from receiptd.cli.exporting import export
+from receiptd.cli.lists import receipts, rejected
 from receiptd.cli.messages import message
 from receiptd.cli.pruning import prune
-from receiptd.cli.reading import receipts, rejected
 from receiptd.cli.simulation import simulate
 from receiptd.cli.spool import spool
-from receiptd.cli.watching import tail
+from receiptd.cli.tail import tail
 
 __all__ = ["main"]
 

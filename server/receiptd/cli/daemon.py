@@ -56,7 +56,7 @@ def serve(
       receiptd serve --config /etc/receiptd.toml --workers 4
       RECEIPTD_STORE__URL=sqlite:////var/lib/receiptd/receipts.db receiptd serve
     """
-    from receiptd import signals
+    from receiptd.daemon import signals
 
     signals.hold()
     _open_standard_streams()
@@ -65,8 +65,8 @@ def serve(
         server["allow_readable_config"] = True
     from receiptd.config import describe, find, refuse_exposed
     from receiptd.config import load as load_config
-    from receiptd.errors import CannotStart
-    from receiptd.systemd import passed_sockets
+    from receiptd.daemon.systemd import passed_sockets
+    from receiptd.errors import UserError
 
     def read() -> Config:
         """The configuration as it is now; it may be read again."""
@@ -78,11 +78,11 @@ def serve(
         passed = passed_sockets()
         config = read()
         if config.server.workers > 1:
-            from receiptd.supervisor import run
+            from receiptd.daemon.supervisor import run
         else:
-            from receiptd.process import run
+            from receiptd.daemon.process import run
         sys.exit(run(config, describe(file), read, passed))
-    except CannotStart as error:
+    except UserError as error:
         raise Failed(str(error)) from None
 
 
@@ -100,7 +100,7 @@ def _open_standard_streams() -> None:
 @click.argument("number", type=int)
 def worker(number: int) -> None:
     """Serve as one of several: started by `serve --workers`, and of no use otherwise."""
-    from receiptd.worker import main
+    from receiptd.daemon.worker import main
 
     sys.exit(main())
 
@@ -168,9 +168,9 @@ def check_config(file: Path | None, database: str | None) -> None:
     from receiptd import providers
     from receiptd.cli.output import table
     from receiptd.config import describe, exposed, find
-    from receiptd.service import warnings
-    from receiptd.store.database import parse, shown
-    from receiptd.store.spool import default_folder
+    from receiptd.daemon.service import warnings
+    from receiptd.store.database.engine import parse, shown
+    from receiptd.store.spool.spool import default_folder
 
     for label, text in (
         ("configuration", describe(file)),
@@ -240,7 +240,7 @@ def _api_asks_for(config: Config) -> str:
 
 
 def _unusable_user(config: Config) -> list[str]:
-    from receiptd.privileges import PrivilegeError, look_up
+    from receiptd.daemon.privileges import PrivilegeError, look_up
 
     try:
         look_up(config.server.user, config.server.group)
@@ -281,7 +281,7 @@ def _tls(config: Config) -> tuple[list[str], list[str]]:
     """What is wrong with the certificates, and what is doubtful."""
     if config.server.tls is None:
         return [], []
-    from receiptd.web.tls import TlsError, cautions, load
+    from receiptd.web.server.tls import TlsError, cautions, load
 
     try:
         load(config.server.tls)
@@ -291,7 +291,7 @@ def _tls(config: Config) -> tuple[list[str], list[str]]:
 
 
 def _unusable_store(config: Config) -> list[str]:
-    from receiptd.store.database import StoreError, check_file, open_engine
+    from receiptd.store.database.engine import StoreError, check_file, open_engine
 
     try:
         check_file(config.store.url, create=config.store.migrate)
@@ -316,7 +316,7 @@ def upgrade(file: Path | None, database: str | None) -> None:
       receiptd db upgrade --database sqlite:////var/lib/receiptd/receipts.db
     """
     config = load(file, database)
-    from receiptd.store import database as stores
+    from receiptd.store.database import engine as stores
 
     try:
         stores.check_file(config.store.url, create=True)

@@ -15,9 +15,9 @@ from typing import IO, TYPE_CHECKING, Any
 
 import click
 
+from receiptd.cli.lists import receipt_filters, received_options, regions
 from receiptd.cli.options import Failed, config_option, database_option, load, store
 from receiptd.cli.output import json_text
-from receiptd.cli.reading import receipt_filters, received_options, regions
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine

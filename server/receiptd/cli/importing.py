@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Engine
 
     from receiptd.config import Config
-    from receiptd.messagefile import Entry, Format, MessageFile
+    from receiptd.registration.message_file import Entry, Format, MessageFile
     from receiptd.store.registry import Registry
 
 _FORMATS: dict[str, Format] = {
@@ -103,7 +103,7 @@ def import_messages(
         raise click.UsageError(
             f"--provider: no endpoint is of {provider!r}; there are {', '.join(config.regions)}"
         )
-    from receiptd.messagefile import MessageFile, NotReadable
+    from receiptd.registration.message_file import MessageFile, NotReadable
 
     tally = Tally()
     with _opened(path) as source:

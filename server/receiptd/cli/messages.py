@@ -11,6 +11,16 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from receiptd.cli.importing import import_messages, registry_of
+from receiptd.cli.lists import (
+    any_of,
+    cell,
+    page_options,
+    print_list,
+    read_ahead,
+    regions,
+    texts,
+    together,
+)
 from receiptd.cli.options import (
     Failed,
     Moment,
@@ -21,16 +31,6 @@ from receiptd.cli.options import (
     store,
 )
 from receiptd.cli.output import json_array, json_text, printable, table
-from receiptd.cli.reading import (
-    any_of,
-    cell,
-    page_options,
-    print_list,
-    read_ahead,
-    regions,
-    texts,
-    together,
-)
 from receiptd.receipt import State
 
 if TYPE_CHECKING:
@@ -94,8 +94,8 @@ def add_message(
       receiptd message add easysms 8f0e61 --recipient +393401234567 --parts 3 --reference "order 9"
     """
     config = load(file, database)
-    from receiptd.messagefile import message_of
     from receiptd.providers import Invalid
+    from receiptd.registration.message_file import message_of
 
     given = {"provider": provider, "message_id": message_id, **details}
     try:

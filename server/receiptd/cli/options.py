@@ -117,7 +117,13 @@ def store(config: Config, *, writes: bool = False) -> Iterator[Engine]:
     """
     from sqlalchemy.exc import SQLAlchemyError
 
-    from receiptd.store.database import StoreError, check_file, open_engine, require, unreachable
+    from receiptd.store.database.engine import (
+        StoreError,
+        check_file,
+        open_engine,
+        require,
+        unreachable,
+    )
 
     try:
         check_file(config.store.url, create=False)

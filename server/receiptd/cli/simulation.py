@@ -12,7 +12,7 @@ from receiptd.cli.output import json_text, printable
 
 if TYPE_CHECKING:
     from receiptd.providers import Provider
-    from receiptd.simulate import Dialect, Outcome, Run, Target
+    from receiptd.simulate.run import Dialect, Outcome, Run, Target
 
 FEW = 20
 """So many posts that were not answered "received" are listed one by one, more in groups."""
@@ -89,7 +89,7 @@ def simulate(provider: str, url: str, as_json: bool, verbose: bool, **options: A
       receiptd simulate csoft --form --url http://127.0.0.1:8080/soap --count 60 --rate 1
       SIMULATE_TOKEN=secret receiptd simulate csoft --url https://dlr.example.com/soap
     """
-    from receiptd import simulate as simulation
+    from receiptd.simulate import run as simulation
 
     sender = _provider(provider, options["settings"])
     dialect = _dialect(sender, options["username"], options["pin"], options["form"])
@@ -147,7 +147,7 @@ def _provider(name: str, settings: tuple[str, ...]) -> Provider:
 
 
 def _dialect(provider: Provider, username: str | None, pin: str | None, form: bool) -> Dialect:
-    from receiptd import simulate as simulation
+    from receiptd.simulate import run as simulation
 
     if provider.name == "csoft":
         if form:
@@ -191,7 +191,7 @@ def _watch(run: Run, count: int) -> None:
 
 
 def _milliseconds(outcome: Outcome) -> dict[str, float]:
-    from receiptd.simulate import percentile
+    from receiptd.simulate.run import percentile
 
     latencies = outcome.latencies
     return {
@@ -227,7 +227,7 @@ def _summary(provider: str, to: Target, outcome: Outcome) -> dict[str, Any]:
 
 
 def _tell(outcome: Outcome, verbose: bool) -> None:
-    from receiptd.simulate import groups
+    from receiptd.simulate.run import groups
 
     failed = len(outcome.failures)
     times = _milliseconds(outcome)

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from sqlalchemy import Engine
 
     from receiptd.config import Config
-    from receiptd.store.drainer import Drainer
-    from receiptd.store.spool import Spool
+    from receiptd.store.spool.drainer import Drainer
+    from receiptd.store.spool.spool import Spool
 
 _HELD = "in use"
 _LEFT = "left behind"
@@ -49,7 +49,7 @@ def status(as_json: bool, file: Path | None, database: str | None) -> None:
     """
     config = load(file, database)
     from receiptd.store.rows import time
-    from receiptd.store.spool import survey
+    from receiptd.store.spool.spool import survey
 
     folder = _folder(config)
     try:
@@ -122,7 +122,7 @@ def drain(file: Path | None, database: str | None) -> None:
       receiptd spool drain --config /etc/receiptd.toml
     """
     config = load(file, database)
-    from receiptd.store.spool import Spool
+    from receiptd.store.spool.spool import Spool
 
     files = Spool(_folder(config))
     with store(config, writes=True) as engine:
@@ -151,10 +151,10 @@ def _tell_kept(folder: Path) -> None:
 
 def _drainer(config: Config, files: Spool, engine: Engine) -> Drainer:
     """A drainer by the rules of the configured server."""
-    from receiptd.store.drainer import Drainer
+    from receiptd.store.database.write_turns import WriteTurns
     from receiptd.store.matching import Policy
     from receiptd.store.recorder import Quota, Recorder
-    from receiptd.store.turns import Turns
+    from receiptd.store.spool.drainer import Drainer
 
     keep = config.store
     recorder = Recorder(
@@ -162,7 +162,7 @@ def _drainer(config: Config, files: Spool, engine: Engine) -> Drainer:
         policies={each.name: Policy(each.match, each.phone_region) for each in config.endpoint},
         quota=Quota(keep.rejected_count, keep.unreadable_count, keep.rejected_days),
     )
-    return Drainer(files, recorder, Turns(engine).take)
+    return Drainer(files, recorder, WriteTurns(engine).take)
 
 
 def _counts(drainer: Drainer) -> str:
@@ -173,6 +173,6 @@ def _counts(drainer: Drainer) -> str:
 
 
 def _folder(config: Config) -> Path:
-    from receiptd.store.spool import default_folder
+    from receiptd.store.spool.spool import default_folder
 
     return Path(config.store.spool or default_folder(config.store.url))

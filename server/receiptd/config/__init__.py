@@ -4,9 +4,8 @@ Each key can be set by an environment variable: `RECEIPTD_STORE__URL` is `url` i
 list or a table is written there as JSON.
 """
 
-from receiptd.config.exposure import exposed, refuse_exposed
-from receiptd.config.sources import DEFAULT_FILE, ConfigError, describe, find, load
-from receiptd.config.tables import (
+from receiptd.config.secrets_check import exposed, refuse_exposed
+from receiptd.config.settings import (
     Api,
     ApiToken,
     Basic,
@@ -17,6 +16,7 @@ from receiptd.config.tables import (
     Store,
     Tls,
 )
+from receiptd.config.sources import DEFAULT_FILE, ConfigError, describe, find, load
 
 __all__ = [
     "DEFAULT_FILE",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from receiptd.config.tables import Config
+from receiptd.config.settings import Config
 
 FIXED = {
     "server": ("listen", "workers", "user", "group"),

@@ -18,7 +18,8 @@ from pydantic.fields import FieldInfo
 from pydantic_settings import EnvSettingsSource
 
 from receiptd import providers
-from receiptd.config.tables import (
+from receiptd.config.errors import Finding, Place, expected, findings, where
+from receiptd.config.settings import (
     ENV_DELIMITER,
     ENV_PREFIX,
     TABLES,
@@ -29,8 +30,7 @@ from receiptd.config.tables import (
     Tls,
     endpoint_keys,
 )
-from receiptd.config.wording import Finding, Place, expected, findings, where
-from receiptd.errors import CannotStart
+from receiptd.errors import UserError
 
 DEFAULT_FILE = Path("receiptd.toml")
 """Read from the working directory where `--config` names no other."""
@@ -42,7 +42,7 @@ _ENV_OF_KUBERNETES = re.compile(
 )
 
 
-class ConfigError(CannotStart):
+class ConfigError(UserError):
     """A configuration that cannot be used; each line of its text names file, key and remedy."""
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from threading import Lock
 from time import monotonic
 
-from receiptd.errors import CannotStart
+from receiptd.errors import UserError
 
 MOST_WAITING = 1024 * 1024
 """Bytes of lines that wait for a log that cannot be written."""
@@ -33,7 +33,7 @@ _SENT_AT_ONCE = getattr(select, "PIPE_BUF", 512)
 """Bytes that a pipe takes as a whole or not at all, whoever else writes to it."""
 
 
-class LogError(CannotStart):
+class LogError(UserError):
     """A log that cannot be opened; the text says why and what to do."""
 
 
@@ -186,7 +186,7 @@ class Sink:
                 opened = _opened(self._path)
         except OSError as error:
             self.trouble = error.strerror or str(error)
-        except CannotStart as error:  # the user to open it as is gone
+        except UserError as error:  # the user to open it as is gone
             self.trouble = str(error)
         else:
             os.close(self._descriptor)

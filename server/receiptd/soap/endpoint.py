@@ -13,11 +13,17 @@ from receiptd.soap import contract
 from receiptd.soap.dialect import blanked, charset_of
 from receiptd.soap.service import SoapPost
 from receiptd.soap.transport import Response, SoapTransport
-from receiptd.web.auth import TOKEN_FIELD
-from receiptd.web.endpoint import ProviderEndpoint, admission, failed, refuse_method, retry_after
-from receiptd.web.http import Request, local_address, refuse_path
-from receiptd.web.intake import RETRY_AFTER, Intake, Origin, Taken
-from receiptd.web.receiptlog import ReceiptLog
+from receiptd.web.receiving.auth import TOKEN_FIELD
+from receiptd.web.receiving.endpoint import (
+    ProviderEndpoint,
+    admission,
+    failed,
+    refuse_method,
+    retry_after,
+)
+from receiptd.web.receiving.intake import RETRY_AFTER, Intake, Origin, Taken
+from receiptd.web.receiving.receipt_log import ReceiptLog
+from receiptd.web.server.http import Request, local_address, refuse_path
 
 XML = b"text/xml; charset=utf-8"
 TEXT_SOAP = b"text/soap; charset=utf-8"

@@ -10,7 +10,7 @@ from spyne import Application, DateTime, Fault, Integer32, Service, Unicode, rpc
 from receiptd.providers.csoft import Csoft, report_of
 from receiptd.receipt import Outcome, Verdict
 from receiptd.soap.dialect import NO_CALL, OPERATION, Call, Sendsms
-from receiptd.web.intake import Intake, Origin, Taken
+from receiptd.web.receiving.intake import Intake, Origin, Taken
 
 ELEMENTS = "http://www.csoft.co.uk/dtd/sendsms5.xsd"
 """Namespace of the elements in the published contract."""

@@ -25,7 +25,7 @@ from receiptd.message import (
     progress,
 )
 from receiptd.receipt import Kind, Outcome, Receipt, State, Verdict, match_key
-from receiptd.store.database import fetch
+from receiptd.store.database.engine import fetch
 from receiptd.store.phone import e164
 from receiptd.store.schema import BUCKET_BITS, iso
 

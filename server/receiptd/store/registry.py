@@ -12,8 +12,8 @@ from datetime import UTC, datetime
 from sqlalchemy import Connection, Engine
 
 from receiptd.message import Message
+from receiptd.store.database.write_turns import WriteTurns
 from receiptd.store.matching import Matching, Policy
-from receiptd.store.turns import Turns
 
 
 class Registry:
@@ -32,7 +32,7 @@ class Registry:
         :param policies: by endpoint name, as the server's.
         :param regions: by provider, as the server's.
         """
-        self._turns = Turns(engine)
+        self._turns = WriteTurns(engine)
         self._matching = Matching(engine, policies)
         self._regions = regions
         self._now = now

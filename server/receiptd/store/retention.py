@@ -36,9 +36,9 @@ from sqlalchemy import (
     true,
 )
 
-from receiptd.store.database import StoreError, open_engine, shown, sqlite_file
+from receiptd.store.database.engine import StoreError, open_engine, shown, sqlite_file
+from receiptd.store.database.write_turns import WriteTurns
 from receiptd.store.schema import messages, receipts, rejected_posts
-from receiptd.store.turns import Turns
 
 SHARE = 0.2
 """Of the time, how much the deleting may keep others from writing."""
@@ -99,7 +99,7 @@ class Pruning:
         self._unfinished = unfinished
         self._stop = stop or Event()
         self._url = engine.url.render_as_string(hide_password=False)
-        self._turns = Turns(engine, share=SHARE, rest=self._stop.wait)
+        self._turns = WriteTurns(engine, share=SHARE, rest=self._stop.wait)
 
     def run(self, watch: Watch = lambda table, done, ids: None) -> Pruned:
         """Delete, until nothing is left to delete or the run is stopped.

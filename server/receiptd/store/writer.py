@@ -16,9 +16,9 @@ from time import monotonic
 from sqlalchemy import Engine
 from twisted.logger import Logger
 
-from receiptd.store.database import cause
-from receiptd.store.detour import Backlog, Detour
-from receiptd.store.kept import KeptConnection, refuses
+from receiptd.store.database.connection import WriterConnection, refuses
+from receiptd.store.database.engine import cause
+from receiptd.store.database.watchdog import DRAINING, PATIENCE, Watchdog
 from receiptd.store.matching import Policy
 from receiptd.store.recorder import (
     Quota,
@@ -27,8 +27,8 @@ from receiptd.store.recorder import (
     Submission,
     as_rejections,
 )
-from receiptd.store.spool import Spool, default_folder
-from receiptd.store.watch import DRAINING, PATIENCE, Watch
+from receiptd.store.spool.fallback import Backlog, Fallback
+from receiptd.store.spool.spool import Spool, default_folder
 
 __all__ = ["LARGEST_BATCH", "Backlog", "Quota", "Result", "Stored", "Submission", "Writer"]
 
@@ -76,11 +76,11 @@ class Writer:
             return Recorder(engine, policies=policies, quota=quota, regions=regions)
 
         self._recorder = recorder()
-        self._connection = KeptConnection(engine)
-        draining = KeptConnection(engine)
-        self._detour = Detour(spool, recorder(), draining, now=now, drained=drained)
+        self._connection = WriterConnection(engine)
+        draining = WriterConnection(engine)
+        self._detour = Fallback(spool, recorder(), draining, now=now, drained=drained)
         hangs = engine.dialect.name == "postgresql"
-        self._watch = Watch({self._connection: PATIENCE, draining: DRAINING} if hangs else {})
+        self._watch = Watchdog({self._connection: PATIENCE, draining: DRAINING} if hangs else {})
         self._deliver = deliver
         self._timed = timed
         self._now = now

@@ -9,7 +9,7 @@ from http import HTTPStatus
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from receiptd.web.http import Request
+from receiptd.web.server.http import Request
 
 PROBLEM = b"application/problem+json"
 

@@ -26,13 +26,13 @@ from receiptd.web.api.parameters import (
     StreamQuery,
     read_query,
 )
-from receiptd.web.api.reader import Reader
 from receiptd.web.api.registration import read_messages
 from receiptd.web.api.stream import EVENT_STREAM, Streams
 from receiptd.web.api.values import cursor
-from receiptd.web.apiauth import Guard
-from receiptd.web.http import Request, local_address
 from receiptd.web.problem import PRIVATE, PROBLEM, Problem, answer_failure
+from receiptd.web.reader import Reader
+from receiptd.web.server.http import Request, local_address
+from receiptd.web.token_auth import Guard
 
 JSON = b"application/json"
 

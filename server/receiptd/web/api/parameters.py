@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from receiptd.receipt import Kind, State
 from receiptd.store.messages import MessageFilter
 from receiptd.store.queries import ReceiptFilter, RejectionFilter
-from receiptd.web.api.findings import MOST_ERRORS, findings, summary
+from receiptd.web.api.validation_errors import MOST_ERRORS, findings, summary
 from receiptd.web.api.values import (
     Cursor,
     Identifier,

@@ -10,7 +10,7 @@ from urllib.parse import quote
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from receiptd.message import Message
-from receiptd.web.api.findings import MOST_ERRORS, findings, summary
+from receiptd.web.api.validation_errors import MOST_ERRORS, findings, summary
 from receiptd.web.api.values import Identifier, Parts, Phone, ProviderName, Text
 from receiptd.web.problem import Problem
 

@@ -16,7 +16,7 @@ from receiptd.web.api.parameters import (
     RejectedQuery,
     StreamQuery,
 )
-from receiptd.web.apiauth import Scope
+from receiptd.web.token_auth import Scope
 
 ROOT = "/api/"
 

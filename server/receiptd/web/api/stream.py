@@ -23,9 +23,9 @@ from receiptd.store.paging import PIECE, newest_id, pieces
 from receiptd.store.queries import RECEIPTS, ReceiptFilter
 from receiptd.store.rows import receipt_json
 from receiptd.store.schema import receipts
-from receiptd.web.api.reader import Reader
-from receiptd.web.http import REQUEST_ID, Request
 from receiptd.web.problem import Problem
+from receiptd.web.reader import Reader
+from receiptd.web.server.http import REQUEST_ID, Request
 
 EVENT_STREAM = b"text/event-stream; charset=utf-8"
 

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 
 from receiptd import providers
-from receiptd.config.wording import expected
+from receiptd.config.errors import expected
 from receiptd.duration import EXAMPLES, duration
 from receiptd.providers import Invalid, values
 

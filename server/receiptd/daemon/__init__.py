@@ -1,0 +1,1 @@
+"""How receiptd runs: the service assembled, its processes, sockets, signals and privileges."""

@@ -1,0 +1,1 @@
+"""What receiptd counts, and the text that Prometheus reads."""

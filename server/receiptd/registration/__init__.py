@@ -1,0 +1,1 @@
+"""Registering the messages that an application has sent."""

@@ -1,0 +1,1 @@
+"""Plays providers: posts what they would post."""

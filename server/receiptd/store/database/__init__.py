@@ -1,0 +1,1 @@
+"""Connections to the database, what its errors mean, locks and turns."""

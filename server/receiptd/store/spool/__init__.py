@@ -1,0 +1,1 @@
+"""Files that keep receipts while the database does not take them."""

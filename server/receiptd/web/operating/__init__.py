@@ -1,0 +1,1 @@
+"""Pages for whoever operates the server: health and metrics."""

@@ -1,0 +1,1 @@
+"""Providers' posts come in here."""
