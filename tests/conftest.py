@@ -23,6 +23,14 @@ from kit.server import CSOFT, SAMPLES, Server
 def pytest_addoption(parser: pytest.Parser) -> None:
     """`--long`: what scripts/torture adds to the suite's short proofs."""
     parser.addoption("--long", action="store_true", help="prove durability at length")
+    parser.addoption(
+        "--without-postgresql",
+        action="store_true",
+        help="leave out what needs PostgreSQL: for a Python that its wheel does not know yet",
+    )
+    parser.addoption(
+        "--fast", action="store_true", help="the part that gives a verdict in a minute"
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -34,9 +42,29 @@ def pytest_configure(config: pytest.Config) -> None:
 LONGEST = ("test_bench", "test_processes", "test_signals", "test_tls", "test_database_late")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The files that take longest come first: several processes then end at the same time."""
+POSTGRESQL = {"postgresql", "own_postgresql", "new_postgresql_database"}
+"""The fixtures that start one."""
+
+
+def _needs_postgresql(item: pytest.Item) -> bool:
+    parameters = item.callspec.params.values() if hasattr(item, "callspec") else ()
+    return bool(POSTGRESQL.intersection(getattr(item, "fixturenames", ()))) or any(
+        isinstance(each, str) and each == "postgresql" for each in parameters
+    )
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """The files that take longest come first: several processes then end at the same time.
+
+    What the options leave out is deselected, and counted as such.
+    """
     items.sort(key=lambda item: item.path.stem not in LONGEST)
+    left_out: list[pytest.Item] = []
+    if config.getoption("--without-postgresql"):
+        left_out = [item for item in items if _needs_postgresql(item)]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in set(left_out)]
 
 
 @pytest.fixture
