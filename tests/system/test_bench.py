@@ -5,9 +5,11 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import platform
 import re
 import shutil
 import subprocess
+import sysconfig
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -127,6 +129,31 @@ def test_a_server_that_answers_without_storing_is_found_out(benchmark, tmp_path)
     kept, lines = benchmark("table").verification([run])
     assert not kept
     assert lines[0].startswith("NOT KEPT: stock-post")
+
+
+def test_the_interpreter_is_named_and_one_without_optimizations_warned_of(
+    benchmark, monkeypatch, tmp_path
+):
+    machine, interpreter = benchmark("machine"), importlib.import_module("interpreter")
+    arguments = sysconfig.get_config_vars()
+    monkeypatch.setattr(interpreter.sys, "base_prefix", "/opt/python")
+    for built, said, warned in (
+        ("'--enable-optimizations' '--with-lto'", "with optimizations", False),
+        ("'--enable-shared'", "WITHOUT optimizations", True),
+        (None, "WITHOUT optimizations", True),
+    ):
+        monkeypatch.setitem(arguments, "CONFIG_ARGS", built)
+        lines = machine.description(tmp_path, machine.choose_cores())
+        assert lines[1].startswith(
+            f"Python {platform.python_version()} in /opt/python, built with"
+        )
+        assert lines[1].endswith(said)
+        assert platform.python_compiler() in lines[1]
+        warnings = [line for line in lines if "without profile-guided optimization" in line]
+        assert len(warnings) == warned
+    # A distribution's own records nothing of it.
+    monkeypatch.setattr(interpreter.sys, "base_prefix", "/usr")
+    assert machine.description(tmp_path, machine.choose_cores())[1].endswith("with optimizations")
 
 
 def untroubled(load, **counts):
