@@ -46,10 +46,39 @@ POSTGRESQL = {"postgresql", "own_postgresql", "new_postgresql_database"}
 """The fixtures that start one."""
 
 
+FAST = (
+    *("config", "log", "metrics", "providers", "registration", "soap", "store"),
+    *("test_architecture.py", "test_pipeline.py"),
+    *("web/operating", "web/test_token_auth.py"),
+)
+"""What `--fast` takes, beside what is left out of it: whatever starts a server of its own or a
+PostgreSQL. The shared server that the SOAP posts go to is its smoke test."""
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """With `--fast`, what is not taken is not even imported."""
+    if not config.getoption("--fast"):
+        return None
+    here = collection_path.relative_to(Path(__file__).parent)
+    return (
+        not any(here.is_relative_to(each) or Path(each).is_relative_to(here) for each in FAST)
+        or None
+    )
+
+
 def _needs_postgresql(item: pytest.Item) -> bool:
     parameters = item.callspec.params.values() if hasattr(item, "callspec") else ()
     return bool(POSTGRESQL.intersection(getattr(item, "fixturenames", ()))) or any(
         isinstance(each, str) and each == "postgresql" for each in parameters
+    )
+
+
+def _is_fast(item: pytest.Item) -> bool:
+    here = item.path.relative_to(Path(__file__).parent)
+    return (
+        any(here.is_relative_to(each) for each in FAST)
+        and not _needs_postgresql(item)
+        and "serve" not in getattr(item, "fixturenames", ())
     )
 
 
@@ -60,7 +89,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """
     items.sort(key=lambda item: item.path.stem not in LONGEST)
     left_out: list[pytest.Item] = []
-    if config.getoption("--without-postgresql"):
+    if config.getoption("--fast"):
+        left_out = [item for item in items if not _is_fast(item)]
+    elif config.getoption("--without-postgresql"):
         left_out = [item for item in items if _needs_postgresql(item)]
     if left_out:
         config.hook.pytest_deselected(items=left_out)
