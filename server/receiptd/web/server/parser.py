@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import NamedTuple
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
@@ -23,6 +24,7 @@ HEADER_KEY = "(server.max_header_bytes)"
 _HEAD_END = re.compile(rb"\n\r?\n")
 _LONELY_CR = re.compile(rb"\r[^\n]")
 _BARE_LF = re.compile(rb"(?<!\r)\n")
+_CONTROLS = re.compile(rb"[\x01-\x08\x0b\x0c\x0e-\x1f\x7f]")
 _FOLD = re.compile(rb"\r\n[ \t]+")
 _CONTENT_TYPE = re.compile(rb"\ncontent-type:[ \t]*([^\r\n]*)", re.IGNORECASE)
 _METHOD = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,32}")
@@ -125,7 +127,7 @@ class Incoming:
             data = data.lstrip(b"\r\n")  # RFC 9112, section 2.2: empty lines before a request
         found = _HEAD_END.search(data, self._searched)
         if found is None:
-            self._check_part(data, most_bytes)
+            self._check_part(data, most_headers, most_bytes)
             return None
         end = found.end()
         self._data = data
@@ -137,7 +139,7 @@ class Incoming:
             self._chunks = _Chunks(self._body)
         return data[end:]
 
-    def _check_part(self, data: bytes, most_bytes: int) -> None:
+    def _check_part(self, data: bytes, most_headers: int, most_bytes: int) -> None:
         """See that a part of a head may become one; whoever waits would be answered by nobody."""
         self._data = data
         if len(data) > most_bytes:
@@ -151,6 +153,8 @@ class Incoming:
         line_end = data.find(b"\n")
         if line_end >= 0:
             request_line(data[:line_end])
+            if data.count(b"\n") - 1 > most_headers:
+                raise _too_many(most_headers)
         self._searched = max(len(data) - 2, 0)
 
     def take_body(self, data: bytes) -> bytes | None:
@@ -276,19 +280,29 @@ def parsed(data: bytes, most_headers: int) -> Head:
     first, _, lines = data.partition(b"\n")
     method, target, minor = request_line(first)
     if data.count(b"\n") - 2 > most_headers:
-        raise Malformed(431, f"more than {most_headers} header lines (server.max_headers)")
+        raise _too_many(most_headers)
     if lines.count(b"\n") != lines.count(b"\r\n"):
         lines = _BARE_LF.sub(b"\r\n", lines)
     if b"\n " in lines or b"\n\t" in lines:
         lines = _FOLD.sub(b" ", lines)
-    gathered = _Fields()
     try:
-        HttpRequestParser(gathered).feed_data(_FIRST_LINE + lines)
-    except HttpParserUpgrade:
-        pass  # an offer that is not taken up (RFC 9110, section 7.8)
+        fields = _fields(lines)
     except HttpParserError as error:
-        raise Malformed(400, _not_http(str(error))) from None
-    return Head(method, target, minor, gathered.fields, _length(gathered.fields))
+        # RFC 9110, section 5.5: other controls than CR, LF and NUL are no reason to refuse. In
+        # a name, a number or a coding the question mark is one.
+        cleaned = _CONTROLS.sub(b"?", lines)
+        if cleaned == lines:
+            raise Malformed(400, _not_http(str(error))) from None
+        return parsed(first + b"\n" + cleaned, most_headers)
+    return Head(method, target, minor, fields, _length(fields))
+
+
+def _fields(lines: bytes) -> dict[bytes, list[bytes]]:
+    """The header fields in `lines`, each of which ends with CRLF; an empty one is the last."""
+    gathered = _Fields()
+    with suppress(HttpParserUpgrade):  # an offer not taken up (RFC 9110, section 7.8)
+        HttpRequestParser(gathered).feed_data(_FIRST_LINE + lines)
+    return gathered.fields
 
 
 def _length(fields: Mapping[bytes, Sequence[bytes]]) -> int | None:
@@ -305,6 +319,10 @@ def _length(fields: Mapping[bytes, Sequence[bytes]]) -> int | None:
 
 def _not_http(why: str) -> str:
     return f"this is no HTTP/1.1 request: its header or its chunks are malformed ({why})"
+
+
+def _too_many(most_headers: int) -> Malformed:
+    return Malformed(431, f"more than {most_headers} header lines (server.max_headers)")
 
 
 def _too_large(most_bytes: int) -> Malformed:

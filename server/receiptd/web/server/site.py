@@ -116,10 +116,10 @@ class Site(Factory):
         segments = [segment for segment in path.split(b"/") if segment]
         whole = b"/" + b"/".join(segments)
         handler = self.handlers.get(whole)
-        if handler is not None or not segments:
+        if handler is not None:
             return handler, b""
-        rest = segments[-1]
-        handler = self.handlers.get(whole[: -len(rest) - 1] or b"/")
+        rest = segments[-1] if segments else b""
+        handler = self.handlers.get(whole[: -len(rest) - 1])
         if handler is not None:
             return handler, rest
         path = b"/" + path.lstrip(b"/")
