@@ -15,6 +15,8 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from functools import lru_cache
+from types import MappingProxyType
 from typing import NamedTuple
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
@@ -68,22 +70,10 @@ class Head(NamedTuple):
     length: int | None
     """Of the body, in bytes; None: it comes in chunks."""
 
-    @property
-    def persistent(self) -> bool:
-        """Whether the client keeps the connection for further requests."""
-        values = self.fields.get(b"connection", ())
-        # RFC 9110, section 7.6.1: a list, with commas, and maybe in several lines.
-        options = {option.strip() for value in values for option in value.lower().split(b",")}
-        if self.minor == 0:
-            # RFC 9112, section 6.1: chunks of an old client are not to be trusted.
-            return b"keep-alive" in options and self.length is not None
-        return b"close" not in options
-
-    @property
-    def expects_continue(self) -> bool:
-        """Whether the client waits for a word before it sends the body."""
-        values = self.fields.get(b"expect", ())
-        return self.minor == 1 and any(value.lower() == b"100-continue" for value in values)
+    persistent: bool
+    """Whether the client keeps the connection for further requests."""
+    expects_continue: bool
+    """Whether the client waits for a word before it sends the body."""
 
 
 class Incoming:
@@ -285,8 +275,9 @@ def parsed(data: bytes, most_headers: int) -> Head:
         lines = _BARE_LF.sub(b"\r\n", lines)
     if b"\n " in lines or b"\n\t" in lines:
         lines = _FOLD.sub(b" ", lines)
+    read = _read_often if len(lines) <= _SHORT else _read
     try:
-        fields = _fields(lines)
+        fields, length, options, expects = read(lines)
     except HttpParserError as error:
         # RFC 9110, section 5.5: other controls than CR, LF and NUL are no reason to refuse. In
         # a name, a number or a coding the question mark is one.
@@ -294,15 +285,44 @@ def parsed(data: bytes, most_headers: int) -> Head:
         if cleaned == lines:
             raise Malformed(400, _not_http(str(error))) from None
         return parsed(first + b"\n" + cleaned, most_headers)
-    return Head(method, target, minor, fields, _length(fields))
+    if minor:
+        persistent = b"close" not in options
+    else:
+        # RFC 9112, section 6.1: chunks of an old client are not to be trusted.
+        persistent, expects = b"keep-alive" in options and length is not None, False
+    return Head(method, target, minor, fields, length, persistent, expects)
 
 
-def _fields(lines: bytes) -> dict[bytes, list[bytes]]:
+class _Read(NamedTuple):
+    """What header fields say."""
+
+    fields: Mapping[bytes, Sequence[bytes]]
+    length: int | None
+    options: frozenset[bytes]
+    """Of `Connection`."""
+    expects_continue: bool
+
+
+def _read(lines: bytes) -> _Read:
     """The header fields in `lines`, each of which ends with CRLF; an empty one is the last."""
     gathered = _Fields()
     with suppress(HttpParserUpgrade):  # an offer not taken up (RFC 9110, section 7.8)
         HttpRequestParser(gathered).feed_data(_FIRST_LINE + lines)
-    return gathered.fields
+    fields = {name: tuple(values) for name, values in gathered.fields.items()}
+    # RFC 9110, section 7.6.1: a list, with commas, and maybe in several lines.
+    options = b",".join(fields.get(b"connection", ())).lower().split(b",")
+    return _Read(
+        MappingProxyType(fields),
+        _length(fields),
+        frozenset(option.strip() for option in options),
+        any(value.lower() == b"100-continue" for value in fields.get(b"expect", ())),
+    )
+
+
+_read_often = lru_cache(256)(_read)
+"""A client sends the same header time after time. What is read of one cannot be changed."""
+_SHORT = 1024
+"""Bytes of a header that is remembered."""
 
 
 def _length(fields: Mapping[bytes, Sequence[bytes]]) -> int | None:
