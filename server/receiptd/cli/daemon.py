@@ -281,7 +281,7 @@ def _tls(config: Config) -> tuple[list[str], list[str]]:
     """What is wrong with the certificates, and what is doubtful."""
     if config.server.tls is None:
         return [], []
-    from receiptd.web.server.tls import TlsError, cautions, load
+    from receiptd.web.server.certificates import TlsError, cautions, load
 
     try:
         load(config.server.tls)

@@ -193,6 +193,14 @@ class Server(_Table):
         description="The largest body of a post, in bytes. A larger one is answered 413.",
         examples=[131072],
     )
+    max_bodies: StrictInt = Field(
+        default=64 * 1024 * 1024,
+        ge=1024 * 1024,
+        description="The most bytes of bodies that may be under way together, in each process: of "
+        "posts that have begun to come and are not whole. One beyond that is answered 503 and "
+        "Retry-After.",
+        examples=[256 * 1024 * 1024],
+    )
     max_headers: StrictInt = Field(
         default=100,
         ge=10,

@@ -40,6 +40,10 @@ HANDSHAKE = 0.2
 MOST_QUEUED = 10_000
 """Connections that are accepted when stopping: more than any backlog holds, and an end to it."""
 
+UNIX_MODE = 0o660
+"""Who may connect to a Unix socket, unless a description says otherwise: its owner and its group.
+Whoever connects to one that is trusted as a proxy may name any address as the client's."""
+
 _TWISTED_BACKLOG = 50  # what an endpoint asks for whose description does not say
 
 _SO_ATTACH_FILTER = 26  # asm-generic/socket.h; Python does not name it
@@ -203,6 +207,7 @@ class Listeners:
             if description.startswith("systemd:") and self._passed:
                 continue
             stand_in.says_backlog = "backlog=" in description
+            stand_in.says_mode = "mode=" in description
             try:
                 port = await serverFromString(stand_in, description).listen(served)
                 if not isinstance(port, Listener):
@@ -305,6 +310,7 @@ class _StandIn:
         self._reactor = reactor
         self._listeners = listeners
         self.says_backlog = False
+        self.says_mode = False
         self.under_tls = False
 
     def __getattr__(self, name: str) -> Any:
@@ -350,6 +356,7 @@ class _StandIn:
         found = self._listeners.take(request, path)
         if found is None:
             try:
+                mode = mode if self.says_mode else UNIX_MODE
                 return self._new(_bound_path(path, mode, self._room(backlog)), request, factory)
             except OSError as error:
                 raise CannotListenError(None, path, error) from None
@@ -407,7 +414,12 @@ def _bound_path(path: str, mode: int, backlog: int) -> socket.socket:
     bound = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         _remove_stale(path)
-        bound.bind(path)
+        # From its first moment on: chmod(2) alone would leave one in which all may connect.
+        mask = os.umask(0o777 & ~mode)
+        try:
+            bound.bind(path)
+        finally:
+            os.umask(mask)
         if not path.startswith("\0"):
             Path(path).chmod(mode)
         bound.listen(backlog)

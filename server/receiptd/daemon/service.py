@@ -43,15 +43,17 @@ from receiptd.web.reader import Reader
 from receiptd.web.receiving.endpoint import ProviderEndpoint
 from receiptd.web.receiving.intake import Intake
 from receiptd.web.receiving.receipt_log import ReceiptLog
-from receiptd.web.server.http import Handler, Site, local_address
 from receiptd.web.server.limits import raise_descriptors, rate
+from receiptd.web.server.request import local_address
 from receiptd.web.server.shutdown import GracefulShutdown
+from receiptd.web.server.site import Handler, Site
 from receiptd.web.token_auth import Guard
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
 
-    from receiptd.web.server.tls import Certificates, Files, Material
+    from receiptd.web.server.certificates import Files, Material
+    from receiptd.web.server.tls import Certificates
 
 _log = Logger(namespace="receiptd")
 
@@ -166,7 +168,6 @@ class Daemon(MultiService):
         self._site = Site(
             {},
             trees={ROOT.encode(): self._api},
-            max_body=server.max_body,
             settings=server.model_copy(update={"connections": possible}),
             responses=self._metrics.responses,
             reactor=self._reactor,
@@ -357,7 +358,7 @@ class Daemon(MultiService):
             Gauge(
                 "receiptd_connections",
                 "Open connections of clients.",
-                lambda: len(self._site.channels),
+                lambda: len(self._site.connections),
             ),
             Gauge(
                 "receiptd_spool_records",
@@ -454,7 +455,7 @@ def certificate_files(tls: Tls, reactor: Any, changed: Callable[[Material], obje
     :raises ListenError: where they cannot be used.
     """
     # OpenSSL's bindings take a while to import.
-    from receiptd.web.server.tls import Files, TlsError
+    from receiptd.web.server.certificates import Files, TlsError
 
     try:
         return Files(tls, reactor, changed)

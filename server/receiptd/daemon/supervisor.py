@@ -42,7 +42,7 @@ from receiptd.metrics.counters import FOLDER_VARIABLE
 from receiptd.store.database.engine import ServerLock
 
 if TYPE_CHECKING:
-    from receiptd.web.server.tls import Files
+    from receiptd.web.server.certificates import Files
 
 DEATHS = 5
 WITHIN = 30.0

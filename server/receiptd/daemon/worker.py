@@ -33,7 +33,7 @@ from receiptd.log import Log
 from receiptd.store.database.engine import ServerLock
 
 if TYPE_CHECKING:
-    from receiptd.web.server.tls import Material
+    from receiptd.web.server.certificates import Material
 
 ORDERS = 3
 REPORTS = 4

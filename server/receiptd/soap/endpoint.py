@@ -23,7 +23,7 @@ from receiptd.web.receiving.endpoint import (
 )
 from receiptd.web.receiving.intake import RETRY_AFTER, Intake, Origin, Taken
 from receiptd.web.receiving.receipt_log import ReceiptLog
-from receiptd.web.server.http import Request, local_address, refuse_path
+from receiptd.web.server.request import Request, Unreadable, local_address, refuse_path
 
 XML = b"text/xml; charset=utf-8"
 TEXT_SOAP = b"text/soap; charset=utf-8"
@@ -60,6 +60,11 @@ class SoapEndpoint:
             self._get(request, rest)
         else:
             refuse_method(request, (b"GET", b"HEAD", b"POST"))
+
+    def keep_unreadable(self, request: Unreadable) -> None:
+        """Keep what may be a post, though it is no request that can be read."""
+        raw = blanked(request.body) if is_xml(request.body) else None
+        self._form.keep_unreadable(request, raw)
 
     def _post(self, request: Request, path_token: bytes) -> None:
         body = request.body()

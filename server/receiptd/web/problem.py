@@ -9,7 +9,7 @@ from http import HTTPStatus
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from receiptd.web.server.http import Request
+from receiptd.web.server.request import Request
 
 PROBLEM = b"application/problem+json"
 
@@ -76,6 +76,9 @@ def answer_failure(failure: Failure, request: Request) -> None:
         failure.value.answer(request)
         return
     _log.failure(
-        "answering {path}", failure=failure, path=request.path, request_id=request.request_id
+        "answering {path}",
+        failure=failure,
+        path=request.shown_path,
+        request_id=request.request_id,
     )
     Problem(500, "something went wrong here; the log says what").answer(request)

@@ -18,7 +18,7 @@ from twisted.logger import Logger
 
 from receiptd.config import ApiToken
 from receiptd.web.problem import Problem
-from receiptd.web.server.http import Request
+from receiptd.web.server.request import Request
 
 Scope: TypeAlias = Literal["read", "write"]
 
@@ -101,9 +101,8 @@ class Guard:
 
 
 def _check_local(request: Request) -> None:
-    headers = request.requestHeaders
-    passed_on = [name for name in FORWARDING if headers.hasHeader(name)]
-    hosts = headers.getRawHeaders(b"Host") or []
+    passed_on = [name for name in FORWARDING if request.headers(name)]
+    hosts = request.headers(b"Host")
     if not _is_loopback(request.peer):
         reason = f"only requests from this machine itself are answered, not from {_who(request)}"
     elif passed_on:

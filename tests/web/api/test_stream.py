@@ -20,7 +20,7 @@ from receiptd.store.queries import ReceiptFilter
 from receiptd.store.schema import receipts
 from receiptd.web.api import stream
 from receiptd.web.api.stream import Batch, Streams
-from receiptd.web.server.http import Site
+from receiptd.web.server.site import Site
 
 STREAM = "/api/v1/receipts/stream"
 

@@ -23,7 +23,7 @@ from kit.load import Load
 from kit.server import CSOFT, SAMPLES, Server, wait_until
 from kit.wire import TIMEOUT, Answer, get, receive
 from receiptd.config import Tls
-from receiptd.web.server.tls import LOOK, Files, TlsError, cautions, load
+from receiptd.web.server.certificates import LOOK, Files, TlsError, cautions, load
 
 
 def settings(certificate: Path, key: Path, more: str = "", endpoint: str = CSOFT) -> str:

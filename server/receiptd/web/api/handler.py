@@ -31,7 +31,7 @@ from receiptd.web.api.stream import EVENT_STREAM, Streams
 from receiptd.web.api.values import cursor
 from receiptd.web.problem import PRIVATE, PROBLEM, Problem, answer_failure
 from receiptd.web.reader import Reader
-from receiptd.web.server.http import Request, local_address
+from receiptd.web.server.request import Request, local_address
 from receiptd.web.token_auth import Guard
 
 JSON = b"application/json"
@@ -237,7 +237,9 @@ def _link_of_next(request: Request) -> Callable[[int], str]:
     base = f"{request.scheme}://{host}{request.path.decode('iso8859-1')}"
     pairs = [
         (name, value)
-        for name, value in parse_qsl(request.query.decode("ascii"), keep_blank_values=True)
+        for name, value in parse_qsl(
+            request.query.decode(errors="replace"), keep_blank_values=True
+        )
         if name != "cursor"
     ]
     return lambda number: f"{base}?{urlencode([*pairs, ('cursor', cursor(number))])}"

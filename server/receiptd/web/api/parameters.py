@@ -140,11 +140,9 @@ def read_query(model: type[Q], query: bytes) -> Q:
     :raises Problem: 400, naming each parameter that is unknown, no good, or there twice.
     """
     try:
-        pairs = parse_qsl(query.decode("ascii"), keep_blank_values=True, errors="strict")
+        pairs = parse_qsl(query.decode(), keep_blank_values=True, errors="strict")
     except UnicodeDecodeError:
-        raise Problem(
-            400, "the query is no UTF-8, percent-encoded where it is not ASCII"
-        ) from None
+        raise Problem(400, "the query is no UTF-8") from None
     given: dict[str, Any] = {}
     repeated = []
     lists = _lists(model)

@@ -13,11 +13,8 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Engine
 from twisted.internet import task
-from twisted.internet.interfaces import IPushProducer
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from twisted.web.http import datetimeToString
-from zope.interface import implementer
 
 from receiptd.store.paging import PIECE, newest_id, pieces
 from receiptd.store.queries import RECEIPTS, ReceiptFilter
@@ -25,7 +22,7 @@ from receiptd.store.rows import receipt_json
 from receiptd.store.schema import receipts
 from receiptd.web.problem import Problem
 from receiptd.web.reader import Reader
-from receiptd.web.server.http import REQUEST_ID, Request
+from receiptd.web.server.request import Request
 
 EVENT_STREAM = b"text/event-stream; charset=utf-8"
 
@@ -54,6 +51,12 @@ LARGEST_BATCH = 256 * 1024
 
 SECONDS = 0.25
 """Seconds of searching after which a thread is given back."""
+
+_HEADERS = (
+    b"Cache-Control: no-store\r\n",
+    # nginx would otherwise hold events back until its buffer is full
+    b"X-Accel-Buffering: no\r\n",
+)
 
 _log = Logger(namespace="receiptd.web")
 
@@ -125,7 +128,6 @@ class Streams:
             raise Problem.unavailable(f"{MOST_STREAMS} streams are open, which is the most", 30)
         stream = Stream(self, request, wanted)
         self._open.add(stream)
-        request.notifyFinish().addBoth(lambda _: stream.close())
         if not self._tick.running:
             self._tick.start(POLL, now=False)
         if after is None:
@@ -134,6 +136,8 @@ class Streams:
             except Exception:
                 stream.close()
                 raise
+        if request.gone:
+            stream.close()
         if not stream.closed:
             stream.begin(after)
 
@@ -180,7 +184,6 @@ def _unreadable(failure: Failure) -> None:
         _log.failure("reading for streams", failure=failure)
 
 
-@implementer(IPushProducer)
 class Stream:
     """One client's stream. It reads on only while the client takes what was sent."""
 
@@ -204,21 +207,7 @@ class Stream:
 
     def begin(self, after: int) -> None:
         """Send the header, then what there is behind the id `after`."""
-        request = self._request
-        for name, value in (
-            (b"Server", b"receiptd"),
-            (REQUEST_ID, request.request_id.encode()),
-            (b"Date", datetimeToString()),
-            (b"Content-Type", EVENT_STREAM),
-            (b"Cache-Control", b"no-store"),
-            # nginx would else hold events back until its buffer is full
-            (b"X-Accel-Buffering", b"no"),
-            (b"Connection", b"close"),
-        ):
-            request.setHeader(name, value)
-        request.endless = True
-        request.channel.persistent = 0
-        request.registerProducer(self, True)
+        self._request.begin(self, EVENT_STREAM, _HEADERS)
         self._begun = True
         self.position = after
         # An id of its own, without data, is no event, but what a client resumes behind.
@@ -276,7 +265,7 @@ class Stream:
             return
         if self._paused:
             if now - self._active > STALLED:
-                self._request.channel.forceAbortClient()
+                self._request.cut()
         elif now - self._active > KEEP_ALIVE:
             seen = f"id: {self.position}\n" if self.position != self._told else ""
             self._send(f": still there\n{seen}\n".encode(), self.position)
@@ -285,8 +274,7 @@ class Stream:
         """End the answer as HTTP ends one."""
         if self._begun and not self.closed:
             self.closed = True
-            self._request.unregisterProducer()
-            self._request.finish()
+            self._request.end()
         self.close()
 
     def close(self) -> None:

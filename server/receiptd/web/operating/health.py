@@ -30,7 +30,8 @@ from receiptd.web.problem import answer_failure
 from receiptd.web.reader import Reader
 from receiptd.web.receiving.endpoint import refuse_method
 from receiptd.web.receiving.intake import RETRY_AFTER
-from receiptd.web.server.http import PLAIN, Request, refuse_path
+from receiptd.web.server.request import Request, refuse_path
+from receiptd.web.server.response import PLAIN
 
 KEEP = 1.0
 """Seconds for which what was looked up is good enough."""

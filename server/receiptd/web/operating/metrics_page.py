@@ -16,7 +16,7 @@ from receiptd.store.schema import messages
 from receiptd.web.operating.health import Look, Readiness, may_ask
 from receiptd.web.problem import PRIVATE, answer_failure
 from receiptd.web.reader import Reader
-from receiptd.web.server.http import Request
+from receiptd.web.server.request import Request
 from receiptd.web.token_auth import Guard
 
 KEEP = 5.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from time import monotonic
 from urllib.parse import unquote_to_bytes
 
 from twisted.logger import Logger
@@ -12,7 +13,8 @@ from receiptd.receipt import Outcome, Verdict
 from receiptd.web.receiving.auth import TOKEN_FIELD
 from receiptd.web.receiving.intake import MISTAKE, RETRY_AFTER, Intake, Origin, Taken
 from receiptd.web.receiving.receipt_log import ReceiptLog
-from receiptd.web.server.http import PLAIN, Request, refuse_path, tell
+from receiptd.web.server.request import Request, Unreadable, refuse_path, tell
+from receiptd.web.server.response import PLAIN
 
 _log = Logger(namespace="receiptd.web")
 
@@ -26,17 +28,64 @@ class ProviderEndpoint:
         self.intake = intake
         self._log = log
         self._provider = intake.provider
-        self._methods = tuple(method.encode() for method in intake.provider.methods)
+        methods = [method.encode() for method in intake.provider.methods]
+        self._methods = tuple(methods)
+        # RFC 9110, section 9.1: HEAD wherever GET is. Without parameters both say what this is.
+        self._takes = {*methods, *([b"HEAD"] if b"GET" in methods else ())}
+        self._description = (
+            f"This is where receiptd takes SMS delivery receipts that {intake.provider.name} "
+            f"sends by {' or '.join(intake.provider.methods)}, as the endpoint "
+            f"{intake.name}.\n"
+        ).encode()
         self._token = TOKEN_FIELD if intake.gate.asks_token else None
 
     def handle(self, request: Request, rest: bytes) -> None:
         """Take the post, or say why not."""
         if rest and not self.intake.gate.asks_token:
             refuse_path(request)
-        elif request.method not in self._methods:
-            refuse_method(request, self._methods)
+        elif request.method in (b"GET", b"HEAD") and self._asks_nothing(request):
+            request.answer(200, self._description)
+        elif request.method not in self._takes:
+            refuse_method(request, tuple(sorted(self._takes)))
         else:
             self.take(request, request.body(), rest)
+
+    def _asks_nothing(self, request: Request) -> bool:
+        """Whether a request has no parameter but the endpoint's token: somebody looks whether
+        the URL is right."""
+        if not request.query:
+            return True
+        pairs = (pair.partition(b"=") for pair in request.query.split(b"&"))
+        names = {
+            unquote_to_bytes(name).strip().lower() for name, _, value in pairs if name or value
+        }
+        return not names - ({TOKEN_FIELD.encode()} if self._token else set())
+
+    def keep_unreadable(self, request: Unreadable, raw: bytes | None = None) -> None:
+        """Keep what may be a post, though it is no request that can be read.
+
+        :param raw: what to keep of it, secrets blanked; found out here where left out.
+        """
+        started = monotonic()
+        post = self._post("POST", request.query, request.body, request.content_type)
+        origin = Origin(request.peer, request.content_type, request.request_id)
+        verdict = Verdict(Outcome.INVALID, request.text)
+        kept = self.intake.reject(origin, raw or post.raw, verdict, "unreadable")
+        kept.addCallback(lambda taken: self._log.taken(self.intake, taken, origin, started))
+        kept.addErrback(
+            lambda failure: _log.failure("keeping what cannot be read", failure=failure)
+        )
+
+    def _post(self, method: str, query: bytes, body: bytes, content_type: str) -> Post:
+        return Post(
+            method,
+            query,
+            body,
+            content_type,
+            charset=self._provider.charset,
+            secrets=self._provider.secrets,
+            token=self._token,
+        )
 
     def take(self, request: Request, body: bytes, path_token: bytes) -> None:
         """Take a post whose path and method are right."""
@@ -45,15 +94,9 @@ class ProviderEndpoint:
                 429, f"{self.intake.rate.text}\n".encode(), headers=(retry_after(seconds),)
             )
             return
-        post = Post(
-            request.method.decode("ascii"),
-            request.query,
-            body,
-            request.header(b"Content-Type"),
-            charset=self._provider.charset,
-            secrets=self._provider.secrets,
-            token=self._token,
-        )
+        # HEAD is GET without the body of the answer: what is acknowledged is stored.
+        method = "GET" if request.method == b"HEAD" else request.method.decode("ascii")
+        post = self._post(method, request.query, body, request.header(b"Content-Type"))
         intake = self.intake
         denied = admission(intake, request, post, path_token)
         started = request.site.reactor.seconds()

@@ -2,9 +2,9 @@
 
 While a site is stopping, each answer says `Connection: close` (RFC 9112, section 9.6), unless
 another request was sent behind it already. A connection without a request gets a last call: a
-client that had just decided to use it would else find it closed, without knowing why. Then it is
-closed as well, and so is one with half a request. Nothing holds the stop for ever: there is a
-deadline.
+client that had just decided to use it would otherwise find it closed, without knowing why. Then
+it is closed as well, and so is one with half a request. Nothing holds the stop for ever: there is
+a deadline.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from twisted.logger import Logger
 from receiptd.web.server.readable import readable
 
 if TYPE_CHECKING:
-    from receiptd.web.server.http import Channel, Site
+    from receiptd.web.server.connection import Connection
+    from receiptd.web.server.site import Site
 
 LAST_CALL = 1.0
 """Seconds in which a connection that has no request may still bring one."""
@@ -62,30 +63,30 @@ class GracefulShutdown:
         if now >= self._deadline:
             self._finish(self._cut())
             return
-        channels = list(self._site.channels)
+        connections = list(self._site.connections)
         if now >= self._last_call:
-            idle = [each for each in channels if not each.busy and each.left is None]
-            for channel in self._quiet(idle):
-                channel.leave()
+            idle = [each for each in connections if not each.busy and each.left is None]
+            for connection in self._quiet(idle):
+                connection.leave()
         parted = [
-            each for each in channels if each.left is not None and now - each.left >= PARTING
+            each for each in connections if each.left is not None and now - each.left >= PARTING
         ]
-        for channel in self._quiet(parted):
-            channel.transport.loseConnection()
-        if not self._site.channels:
+        for connection in self._quiet(parted):
+            connection.transport.loseConnection()
+        if not self._site.connections:
             self._finish(0)
 
     @staticmethod
-    def _quiet(channels: Iterable[Channel]) -> list[Channel]:
+    def _quiet(connections: Iterable[Connection]) -> list[Connection]:
         """Those that have sent nothing but what was read."""
-        some = {each.transport.fileno(): each for each in channels}
+        some = {each.transport.fileno(): each for each in connections}
         for descriptor in readable(each.transport for each in some.values()):
             del some[descriptor]
         return list(some.values())
 
     def _cut(self) -> int:
         """End what is left; how many requests were being answered."""
-        left = list(self._site.channels)
+        left = list(self._site.connections)
         unanswered = sum(each.busy for each in left)
         if left:
             _log.warn(
@@ -94,8 +95,8 @@ class GracefulShutdown:
                 left=len(left),
                 unanswered=unanswered,
             )
-        for channel in left:
-            channel.transport.abortConnection()
+        for connection in left:
+            connection.abort()
         return unanswered
 
     def _finish(self, unanswered: int) -> None:

@@ -1,278 +1,26 @@
-"""TLS: certificates from files, read again when they change, and what else is agreed on.
+"""TLS on a connection: who makes its OpenSSL side, and how it ends.
 
-ECDHE with AEAD ciphers alone, TLS 1.2 or newer, no compression, no renegotiation (RFC 9325,
-sections 3 and 4). A certificate that cannot be used never takes the place of one that can.
+Twisted's own TLS transport closes both sides as soon as the peer has closed its own. A peer may do
+that right behind its request and wait for the answer (RFC 8446, section 6.1). So OpenSSL's side
+keeps that back from Twisted until the answer has gone out.
 """
 
 from __future__ import annotations
 
-import os
-import stat
-import warnings
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
-from cryptography import x509
-from cryptography.hazmat.primitives import serialization
-from OpenSSL import SSL, crypto
-from twisted.internet import task
-from twisted.internet.interfaces import (
-    IHalfCloseableProtocol,
-    IOpenSSLServerConnectionCreator,
-)
+from OpenSSL import SSL
+from twisted.internet.interfaces import IHalfCloseableProtocol, IOpenSSLServerConnectionCreator
 from twisted.logger import Logger
 from twisted.protocols.tls import BufferingTLSTransport, TLSMemoryBIOFactory
 from zope.interface import implementer
 
-from receiptd.config import ConfigError, Tls
+from receiptd.web.server.certificates import Material, agree_on_protocol, context_of, words
 
-CIPHERS = b"ECDHE+AESGCM:ECDHE+CHACHA20"
-"""Of TLS 1.2; all those of TLS 1.3 are such."""
-
-LOOK = 0.5
-"""Seconds between looks whether a file has changed. What has changed is read once it has been the
-same for two of them: certificate and key are not replaced in one instant."""
-
-EXPIRES_SOON = timedelta(days=14)
-"""A certificate that is not valid for longer is warned of."""
-
-_HTTP_1_1 = b"http/1.1"  # RFC 7301, section 6
-_VERSIONS = {"TLSv1.2": SSL.TLS1_2_VERSION, "TLSv1.3": SSL.TLS1_3_VERSION}
+_PLAIN_HTTP = ("http request", "https proxy request")
+"""What OpenSSL says of a client that speaks plain HTTP (openssl/sslerr.h)."""
 
 _log = Logger(namespace="receiptd.tls")
-
-
-class TlsError(ConfigError):
-    """Certificates that cannot be used; the text says which and why."""
-
-
-@dataclass(frozen=True, slots=True)
-class Material:
-    """What the files of `tls` held, all of it PEM and usable: see `load`."""
-
-    tls: Tls
-    certificates: bytes
-    key: bytes = field(repr=False)
-    client_ca: bytes
-    """Empty where clients need no certificate."""
-    seen: tuple[object, ...]
-    """What the files looked like right before they were read."""
-
-
-def load(tls: Tls) -> Material:
-    """What `tls` says, read from its files.
-
-    :raises TlsError: where a file cannot be read or used, the certificate is not valid now, or
-        the key is another one's.
-    """
-    key_file = tls.key or tls.certificate
-    # The look comes first: a change in between is then seen later.
-    seen = _fingerprint(tls)
-    material = Material(
-        tls=tls,
-        certificates=_read(tls.certificate),
-        key=_read(key_file),
-        client_ca=_read(tls.client_ca) if tls.client_ca else b"",
-        seen=seen,
-    )
-    leaf = _certificates(tls.certificate, material.certificates)[0]
-    key = _key(key_file, material.key)
-    if _public(leaf.public_key()) != _public(key.public_key()):
-        raise TlsError(f"{key_file}: the key is not that of the certificate {tls.certificate}")
-    now = datetime.now(UTC)
-    if now > leaf.not_valid_after_utc:
-        raise TlsError(
-            f"{tls.certificate}: the certificate expired on {leaf.not_valid_after_utc:%Y-%m-%d}"
-        )
-    if now < leaf.not_valid_before_utc:
-        raise TlsError(
-            f"{tls.certificate}: the certificate is valid only from "
-            f"{leaf.not_valid_before_utc:%Y-%m-%dT%H:%M:%SZ} on"
-        )
-    try:
-        _context(material)
-    except (SSL.Error, ValueError) as error:
-        raise TlsError(f"{tls.certificate}: cannot be used: {_words(error)}") from None
-    return material
-
-
-def cautions(tls: Tls) -> list[str]:
-    """What whoever configures `tls` should know, its files being usable."""
-    found = []
-    key_file = tls.key or tls.certificate
-    try:
-        if Path(key_file).stat().st_mode & stat.S_IROTH:
-            found.append(f"the private key {key_file} can be read by every user: chmod 640 it")
-        ends = _certificates(tls.certificate, _read(tls.certificate))[0].not_valid_after_utc
-        if ends - datetime.now(UTC) < EXPIRES_SOON:
-            found.append(f"the certificate {tls.certificate} expires on {ends:%Y-%m-%d %H:%M} UTC")
-    except (OSError, TlsError):
-        pass  # whoever uses the files says so
-    return found
-
-
-def _context(material: Material) -> SSL.Context:
-    tls = material.tls
-    chain = _certificates(tls.certificate, material.certificates)
-    key = _key(tls.key or tls.certificate, material.key)
-    context = SSL.Context(SSL.TLS_SERVER_METHOD)
-    context.set_min_proto_version(_VERSIONS[tls.minimum])
-    context.set_cipher_list(CIPHERS)
-    context.set_options(
-        SSL.OP_NO_COMPRESSION | SSL.OP_CIPHER_SERVER_PREFERENCE | SSL.OP_NO_RENEGOTIATION
-    )
-    context.set_mode(SSL.MODE_RELEASE_BUFFERS)
-    with warnings.catch_warnings():
-        # These wrappers are what all versions of pyOpenSSL since 24 take; some call them old.
-        warnings.simplefilter("ignore", DeprecationWarning)
-        context.use_certificate(crypto.X509.from_cryptography(chain[0]))
-        for above in chain[1:]:
-            context.add_extra_chain_cert(crypto.X509.from_cryptography(above))
-        context.use_privatekey(crypto.PKey.from_cryptography_key(key))
-        if tls.client_ca:
-            store: Any = context.get_cert_store()
-            for issuer in _certificates(tls.client_ca, material.client_ca):
-                trusted = crypto.X509.from_cryptography(issuer)
-                store.add_cert(trusted)
-                context.add_client_ca(trusted)
-    context.check_privatekey()
-    context.set_alpn_select_callback(_agree)
-    # Without one OpenSSL refuses to resume a session where client certificates are asked for.
-    context.set_session_id(b"receiptd")
-    if tls.client_ca:
-        context.set_verify(
-            SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT,
-            lambda _connection, _certificate, _number, _depth, good: bool(good),
-        )
-    return context
-
-
-def _agree(_connection: SSL.Connection, offered: list[bytes]) -> Any:
-    """HTTP/1.1 where the client offers it; else no protocol is named, and HTTP/1 spoken."""
-    return _HTTP_1_1 if _HTTP_1_1 in offered else SSL.NO_OVERLAPPING_PROTOCOLS
-
-
-def _read(file: str) -> bytes:
-    try:
-        return Path(file).read_bytes()
-    except OSError as error:
-        raise TlsError(f"{file}: cannot be read: {error.strerror}") from None
-
-
-def _certificates(file: str, content: bytes) -> list[x509.Certificate]:
-    try:
-        return x509.load_pem_x509_certificates(content)
-    except ValueError:
-        raise TlsError(f"{file}: holds no certificate in PEM") from None
-
-
-def _key(file: str, content: bytes) -> Any:
-    try:
-        return serialization.load_pem_private_key(content, None)
-    except TypeError:
-        raise TlsError(
-            f"{file}: the key has a passphrase: take it off with openssl pkey -in {file} -out FILE"
-        ) from None
-    except Exception:  # cryptography has several kinds, for keys of an unknown kind as well
-        raise TlsError(f"{file}: holds no private key in PEM that can be used") from None
-
-
-def _public(key: Any) -> bytes:
-    return bytes(
-        key.public_bytes(
-            serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
-        )
-    )
-
-
-def _words(error: Exception) -> str:
-    """OpenSSL's errors in its own words."""
-    if isinstance(error, SSL.Error) and error.args and isinstance(error.args[0], list):
-        return "; ".join(str(each[-1]) for each in error.args[0]) or "the connection was cut"
-    return str(error)
-
-
-class Files:
-    """Looks after the files, and reads them again once they have changed."""
-
-    def __init__(self, tls: Tls, reactor: Any, changed: Callable[[Material], object]) -> None:
-        """
-        :param changed: called with what is to be used from now on, when that is something new.
-        :raises TlsError: as `load`.
-        """
-        self.material = load(tls)
-        """What is in use."""
-        self._changed = changed
-        self._seen = self._refused = self.material.seen
-        _caution(tls)
-        self._looking = task.LoopingCall(self.look)
-        self._looking.clock = reactor
-
-    def start(self) -> None:
-        """Look after the files from now on."""
-        self._looking.start(LOOK, now=False)
-
-    def stop(self) -> None:
-        """Leave the files alone."""
-        if self._looking.running:
-            self._looking.stop()
-
-    def look(self) -> None:
-        """Read the files again where they have changed and seem to be whole."""
-        tls = self.material.tls
-        now, before = _fingerprint(tls), self._seen
-        self._seen = now
-        # Said once for each change, whether it is used or not.
-        if now == before and now not in (self.material.seen, self._refused):
-            try:
-                self.use(self.check(tls))
-            except TlsError as error:
-                _log.error("{error}: what was used before is kept", error=error)
-
-    def check(self, tls: Tls) -> Material:
-        """What the files of `tls` hold; where they are as they were, what is in use already, so
-        that a certificate which has expired in use hinders no other change.
-
-        :raises TlsError: as `load`.
-        """
-        seen = _fingerprint(tls)
-        if (tls, seen) == (self.material.tls, self.material.seen):
-            return self.material
-        try:
-            return load(tls)
-        except TlsError:
-            self._refused = seen
-            raise
-
-    def use(self, material: Material) -> None:
-        """Go on with what `check` has given, for the connections that come from now on."""
-        if material is self.material:
-            return
-        self.material = material
-        self._changed(material)
-        _log.info("new connections get the certificate {file}", file=material.tls.certificate)
-        _caution(material.tls)
-
-
-def _caution(tls: Tls) -> None:
-    for caution in cautions(tls):
-        _log.warn("{caution}", caution=caution)
-
-
-def _fingerprint(tls: Tls) -> tuple[object, ...]:
-    """What changes whenever one of the files does."""
-    found: list[object] = []
-    for file in (tls.certificate, tls.key, tls.client_ca):
-        try:
-            status = os.stat(file) if file else None  # noqa: PTH116 follows certbot's links
-        except OSError as error:
-            found.append((file, error.errno))
-        else:
-            found.append((file, status and (status.st_ino, status.st_size, status.st_mtime_ns)))
-    return tuple(found)
 
 
 @implementer(IOpenSSLServerConnectionCreator)
@@ -286,23 +34,26 @@ class _Creator:
         """Serves `served`, a Twisted factory, under TLS."""
         creator: Any = self
         factory = TLSMemoryBIOFactory(creator, False, served)
-        factory.protocol = _Connection
+        factory.protocol = _Transport
         return factory
 
-    def serverConnectionForTLS(self, _protocol: Any) -> SSL.Connection:
-        """A new connection's TLS side."""
-        return SSL.Connection(self._context, None)
+    def serverConnectionForTLS(self, protocol: Any) -> SSL.Connection:
+        """A new connection's TLS side.
+
+        :param protocol: the connection's `_Transport`.
+        """
+        return _Connection(self._context, protocol)
 
 
 class Certificates(_Creator):
     """TLS by our own settings."""
 
     def __init__(self, material: Material) -> None:
-        super().__init__(_context(material))
+        super().__init__(context_of(material))
 
     def use(self, material: Material) -> None:
         """Go by `material`, for the connections that come from now on."""
-        self._context = _context(material)
+        self._context = context_of(material)
 
 
 class Foreign(_Creator):
@@ -315,67 +66,74 @@ class Foreign(_Creator):
         """
         super().__init__(options.getContext())
         # Twisted's own way ends the handshake of a client that offers other protocols alone.
-        self._context.set_alpn_select_callback(_agree)
+        self._context.set_alpn_select_callback(agree_on_protocol)
 
 
-class _PeerClosed(Exception):
-    """The peer has closed its sending side, and waits for an answer."""
+class _Connection(SSL.Connection):
+    """OpenSSL's side of a connection, as Twisted's TLS transport drives it."""
+
+    def __init__(self, context: SSL.Context, transport: _Transport) -> None:
+        super().__init__(context, None)
+        self.http_transport = transport
+
+    def do_handshake(self) -> None:
+        """Go on with the handshake; say why it failed, since whose certificate or version is
+        refused would otherwise have nothing to go by."""
+        try:
+            super().do_handshake()
+        except SSL.WantReadError:
+            raise
+        except SSL.Error as error:
+            self.http_transport.handshake_failed(words(error))
+            raise
+
+    def recv(self, bufsiz: int, flags: int | None = None) -> bytes:
+        """What has come. That the peer has closed its side is kept back while it is answered."""
+        try:
+            return super().recv(bufsiz, flags)
+        except SSL.ZeroReturnError:
+            if self.http_transport.peer_closed():
+                raise SSL.WantReadError from None
+            raise
 
 
 @implementer(IHalfCloseableProtocol)
-class _Connection(BufferingTLSTransport):
-    """A connection that answers a peer which has closed its sending side behind a request
-    (RFC 8446, section 6.1), and that says why its handshake failed: whose certificate or version
-    is refused would else have nothing to go by."""
+class _Transport(BufferingTLSTransport):
+    """Twisted's TLS transport, which answers a peer that has closed its sending side."""
 
     transport: Any
-    _peer_closed = False
+    tcp_ended = False
+    """Whether the peer has closed TCP's sending side, so that no word of its own can come."""
 
-    def _awaited(self) -> bool:
-        """Whether the peer waits for an answer."""
-        return bool(getattr(self.wrappedProtocol, "busy", False)) and not self.disconnecting
+    def peer_closed(self) -> bool:
+        """That the peer has closed its sending side; whether it waits for an answer."""
+        if self.disconnecting or not getattr(self.wrappedProtocol, "owes_answers", False):
+            return False
+        self.wrappedProtocol.readConnectionLost()
+        return True
 
-    def _shutdownTLS(self) -> None:
-        # Twisted would close our side in reply to the peer's at once.
-        if not self._peer_closed and self._awaited():
-            received = self._tlsConnection.get_shutdown() & SSL.RECEIVED_SHUTDOWN
-            if received:
-                raise _PeerClosed
-        super()._shutdownTLS()
-
-    def _flushReceiveBIO(self) -> None:
-        if not self._peer_closed:
-            try:
-                super()._flushReceiveBIO()
-            except _PeerClosed:
-                self._peer_closed = True
-                self.wrappedProtocol.readConnectionLost()
-        self._flushSendBIO()
+    def handshake_failed(self, why: str) -> None:
+        """Say why there is no TLS."""
+        if why in _PLAIN_HTTP:
+            why += ": plain HTTP was spoken to a port that takes TLS: use https://"
+        _log.info(
+            "no TLS with {peer}: {error}",
+            peer=getattr(self.getPeer(), "host", "a local socket"),
+            error=why,
+        )
 
     def loseConnection(self) -> None:
         """Close our side; asked for a second time, do not wait for the peer's any more."""
-        if self.disconnecting and not self._appSendBuffer:
+        again = self.disconnecting
+        super().loseConnection()
+        if again or self.tcp_ended:
             self.transport.loseConnection()
-        else:
-            super().loseConnection()
 
     def readConnectionLost(self) -> None:
         """The peer has closed TCP's sending side."""
-        if self._awaited():
-            self._peer_closed = True
-            self.wrappedProtocol.readConnectionLost()
-        else:
+        self.tcp_ended = True
+        if not self.peer_closed():
             self.transport.loseConnection()
 
     def writeConnectionLost(self) -> None:
         """TLS has no such thing."""
-
-    def connectionLost(self, reason: Any = None) -> None:
-        error = getattr(self._reason, "value", None)
-        if not self._handshakeDone and isinstance(error, SSL.Error):
-            _log.info(
-                "no TLS with {peer}: {error}",
-                peer=getattr(self.getPeer(), "host", "a local socket"),
-                error=_words(error),
-            )
-        super().connectionLost(reason)

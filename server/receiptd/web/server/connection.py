@@ -1,0 +1,427 @@
+"""One connection: requests one after the other, each answered before the next is looked at.
+
+- A peer may close its sending side behind a request and is answered all the same.
+- Requests that were sent behind one another are taken one in each turn of the reactor, so that
+  nobody who sends many of them keeps others waiting.
+- Backpressure: while the peer does not take its answers, or enough of what it has sent waits,
+  nothing is read from it.
+- What is no request is answered, then the connection is closed.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet import tcp
+from twisted.internet.interfaces import IHalfCloseableProtocol, IPushProducer, ISSLTransport
+from twisted.internet.protocol import Protocol
+from twisted.logger import Logger
+from zope.interface import implementer
+
+from receiptd.web.server import response
+from receiptd.web.server.content_encoding import ACCEPTED, Undecodable, decoded
+from receiptd.web.server.limits import MOST_TURNED_AWAY
+from receiptd.web.server.parser import Head, Incoming, Malformed, guess
+from receiptd.web.server.readable import readable
+from receiptd.web.server.request import Request, Unreadable, new_request_id, origin_form
+
+if TYPE_CHECKING:
+    from receiptd.web.server.site import Handler, Site
+
+_log = Logger(namespace="receiptd.web")
+
+LINGER = 2.0
+"""Seconds that a refused sender has to read the answer before its connection is cut."""
+
+READ_SIZE = 8192
+"""Bytes that are read of a socket at once, several receipts' worth. Making and giving back
+Twisted's 64 kB for each read costs more than the second read of a larger post."""
+
+MOST_BEHIND = 2 * READ_SIZE
+"""Bytes that may wait behind a request that is being answered; then no more are read."""
+
+
+@implementer(IHalfCloseableProtocol, IPushProducer)
+class Connection(Protocol):
+    """One connection."""
+
+    transport: Any
+
+    def __init__(self, site: Site) -> None:
+        self.site = site
+        self.request: Request | None = None
+        """The request that is being answered."""
+        self.persistent = True
+        """Whether the connection outlives the request that is being answered."""
+        self.left: float | None = None
+        """When our side was closed (the reactor's seconds)."""
+        self.turned_away = ""
+        """Why the connection is one too many; empty for one that is let in."""
+        self.address: str | None = None
+        """The peer's address; None for a Unix socket."""
+        self.secure = False
+        """Whether it is under TLS."""
+        self._seconds = site.reactor.seconds
+        self._incoming: Incoming | None = None
+        self._counted = 0
+        """Bytes of the incoming body that the site has counted."""
+        self._behind = b""
+        """What has come and waits for its turn."""
+        self._due = False
+        """Whether the next turn of the reactor looks at that."""
+        self._paused = False
+        """Whether the peer takes no answers for now."""
+        self._reading = True
+        self._ended = False
+        """Whether the peer has closed its sending side."""
+        self._sends = False
+        """Whether answers may go to the socket at once, instead of by way of the reactor's next
+        round: on plain TCP, as long as everything before them has gone out."""
+        self._active = self._began = 0.0
+        self._until = 0.0
+        """When a connection whose side we have closed is cut."""
+
+    @property
+    def host(self) -> Any:
+        """The socket's own address, as Twisted has it."""
+        return self.transport.getHost()
+
+    def connectionMade(self) -> None:
+        """Let the peer in, or say why not."""
+        site, transport = self.site, self.transport
+        site.connections.add(self)
+        self._active = self._seconds()
+        self._sends = type(transport) is tcp.Server
+        self.secure = ISSLTransport.providedBy(transport)
+        self.address = getattr(transport.getPeer(), "host", None)
+        transport.bufferSize = READ_SIZE
+        transport.registerProducer(self, True)
+        self.turned_away = site.let_in(self.address)
+        if self.turned_away and site.crowd.turned_away > MOST_TURNED_AWAY:
+            self.abort()
+        elif self.turned_away:
+            text = f"too busy: {self.turned_away}; try again later"
+            self.refuse(503, text, header=response.RETRY_SOON)
+
+    def connectionLost(self, reason: Any = None) -> None:
+        """The connection is closed."""
+        self.left = self.left or self._seconds()
+        self._forget_incoming()
+        self.site.connection_lost(self)
+        if self.request is not None:
+            request, self.request = self.request, None
+            request.lost()
+
+    def readConnectionLost(self) -> None:
+        """The peer has closed its sending side; what it has sent is answered."""
+        self._ended = True
+        if not self.owes_answers:
+            self.transport.unregisterProducer()
+            self.transport.loseConnection()
+
+    def writeConnectionLost(self) -> None:
+        """Our own doing, in `leave`."""
+
+    # --- What comes
+
+    def dataReceived(self, data: bytes) -> None:
+        """Take what has come, or keep it until its turn."""
+        if self.left is not None:
+            return
+        self._active = self._seconds()
+        if self.request is None and not self._due and not self._paused:
+            self._take(data)
+        else:
+            self._behind += data
+            if len(self._behind) > MOST_BEHIND:
+                self._steer()
+
+    def _take(self, data: bytes) -> None:
+        incoming = self._incoming
+        if incoming is None:
+            incoming = self._incoming = Incoming()
+        try:
+            behind = self._feed(incoming, data)
+        except Malformed as error:
+            self._refuse_malformed(error, incoming)
+            return
+        if behind is None:
+            self._wait(incoming)
+            return
+        self._forget_incoming()
+        self._behind = behind
+        assert incoming.head is not None
+        self._serve(incoming.head, incoming.body)
+
+    def _feed(self, incoming: Incoming, data: bytes) -> bytes | None:
+        """What came behind the request, None where it is not whole."""
+        if incoming.head is None:
+            settings = self.site.settings
+            rest = incoming.take_head(data, settings.max_headers, settings.max_header_bytes)
+            if rest is None:
+                return None
+            self._allow_body(incoming, begun=bool(rest))
+            data = rest
+        behind = incoming.take_body(data)
+        if incoming.size > incoming.most:
+            raise _body_too_large(self.site, incoming.most)
+        return behind
+
+    def _allow_body(self, incoming: Incoming, *, begun: bool) -> None:
+        """Let the body come, where it is not announced to be too large.
+
+        :param begun: whether something of it came together with the head.
+        """
+        head = incoming.head
+        assert head is not None
+        incoming.most = self.site.max_body
+        if head.length is None or head.length > incoming.most:
+            incoming.most = self.site.body_limit(self._handler(head.target))
+        if head.length is not None and head.length > incoming.most:
+            raise _body_too_large(self.site, incoming.most)
+        if not begun and head.length != 0 and head.expects_continue:
+            self.write(response.CONTINUE)
+
+    def _wait(self, incoming: Incoming) -> None:
+        """See that a request which is not whole may take its time and its room."""
+        if not incoming.begun:
+            self._incoming = None
+            return
+        self._began = self._began or self._active
+        more = incoming.size - self._counted
+        if more:
+            self._counted += more
+            self.site.bodies += more
+            if self.site.bodies > self.site.settings.max_bodies:
+                self.refuse(
+                    503,
+                    "too busy: the bodies under way together are larger than "
+                    f"{self.site.settings.max_bodies} bytes (server.max_bodies); try again later",
+                    header=response.RETRY_SOON,
+                    target=incoming.head.target if incoming.head else b"",
+                )
+        if self._ended and self.left is None:
+            self.loseConnection()
+
+    def _forget_incoming(self) -> None:
+        self.site.bodies -= self._counted
+        self._incoming, self._counted, self._began = None, 0, 0.0
+
+    def _serve(self, head: Head, body: bytes) -> None:
+        self.persistent = head.persistent
+        codings = head.fields.get(b"content-encoding")
+        if codings and body:
+            handler = self._handler(head.target)
+            try:
+                body = decoded(body, codings, self.site.body_limit(handler))
+            except Undecodable as error:
+                header = ACCEPTED if error.status == 415 else b""
+                self.refuse(error.status, error.text, header=header, target=head.target)
+                return
+        self.request = request = Request(self, head, body)
+        self.site.handle(request)
+
+    def _handler(self, target: bytes) -> Handler | None:
+        return self.site.handler(origin_form(target).partition(b"?")[0])[0]
+
+    # --- What goes
+
+    def write(self, data: bytes) -> None:
+        """Send `data`; what the socket does not take at once goes the usual way."""
+        if self._sends:
+            try:
+                sent = self.transport.getHandle().send(data)
+            except OSError:
+                sent = 0
+            if sent == len(data):
+                return
+            data = data[sent:]
+            self._sends = False
+        self.transport.write(data)
+
+    def answered(self) -> None:
+        """The request was answered: go on with the next one, in its own turn."""
+        self.request = None
+        self._active = self._seconds()
+        if not self.persistent:
+            self.leave()
+        elif self._behind:
+            self._come_back()
+        elif self._ended:
+            self.leave()
+
+    def _come_back(self) -> None:
+        if not self._due:
+            self._due = True
+            self.site.reactor.callLater(0, self._go_on)
+
+    def _go_on(self) -> None:
+        self._due = False
+        if self.left is None and not self._paused and self.request is None:
+            data, self._behind = self._behind, b""
+            if data:
+                self._take(data)
+            self._steer()
+            if self._ended and self.request is None and not self._due:
+                self.leave()
+
+    def pauseProducing(self) -> None:
+        """The peer takes no more answers for now: until it does, none of its requests are read.
+        Whoever sends requests and never reads would otherwise fill the memory with answers."""
+        self._paused = True
+        self._active = self._seconds()
+        self._steer()
+        if self.request is not None and self.request.producer is not None:
+            self.request.producer.pauseProducing()
+
+    def resumeProducing(self) -> None:
+        """The peer has taken what was sent."""
+        self._paused = False
+        self._active = self._seconds()
+        self._steer()
+        if self.request is not None and self.request.producer is not None:
+            self.request.producer.resumeProducing()
+        elif self._behind and self.request is None:
+            self._come_back()
+
+    def stopProducing(self) -> None:
+        """The transport takes no more; `connectionLost` follows."""
+
+    def _steer(self) -> None:
+        """Read on, or do not."""
+        reads = not self._paused and len(self._behind) <= MOST_BEHIND
+        if reads is not self._reading and not self._ended and self.left is None:
+            self._reading = reads
+            if reads:
+                self.transport.resumeProducing()
+            else:
+                self.transport.pauseProducing()
+
+    # --- What cannot be served
+
+    def _refuse_malformed(self, error: Malformed, incoming: Incoming) -> None:
+        if incoming.head is not None:
+            self.refuse(error.status, error.text, target=incoming.head.target)
+            return
+        found = guess(incoming.seen)
+        request_id = self.refuse(error.status, error.text, target=found.target)
+        keep = getattr(self._handler(found.target), "keep_unreadable", None)
+        if error.status == 400 and found.target and keep is not None:
+            query = found.target.partition(b"?")[2]
+            body = found.body[: self.site.max_body]
+            content_type = found.content_type
+            keep(Unreadable(self.address, query, body, content_type, error.text, request_id))
+
+    def refuse(self, status: int, text: str, *, header: bytes = b"", target: bytes = b"") -> str:
+        """Answer before a request is read or looked at, then close.
+
+        A connection that is closed while the peer still sends is reset, and the reset takes the
+        answer with it. So our side is closed first, and the peer may read for `LINGER` seconds.
+
+        :param target: what was asked for, as far as that is known.
+        :return: what the request is called in the log.
+        """
+        request_id = new_request_id()
+        path = origin_form(target).partition(b"?")[0] if target else b""
+        _log.info(
+            "{status} to {peer}{path}: {text}",
+            status=status,
+            peer=self.address or "a local socket",
+            path=f" for {self.site.shown(path)}" if path else "",
+            text=text,
+            request_id=request_id,
+        )
+        self.site.responses[(status,)] += 1
+        refusal = getattr(self.site.handler(path)[0], "refusal", response.plain)
+        body, content_type = refusal(status, text)
+        headers = (b"X-Request-Id: %b\r\n" % request_id.encode(), header, response.CLOSE)
+        self.write(response.answer(1, status, body, content_type, headers))
+        self.leave(LINGER)
+        return request_id
+
+    # --- How a connection ends
+
+    @property
+    def busy(self) -> bool:
+        """Whether a whole request waits for its answer."""
+        return self.request is not None and self.request.producer is None
+
+    @property
+    def owes_answers(self) -> bool:
+        """Whether a request that has come is to be answered still."""
+        return self.busy or self._due or bool(self._behind and self._paused)
+
+    def be_last(self) -> None:
+        """See that the connection ends with the answer that is about to be sent, unless more
+        was sent behind the request already."""
+        if not self._behind and not readable([self.transport]):
+            self.persistent = False
+
+    def leave(self, seconds: float | None = None) -> None:
+        """Close our side behind what was answered, and drop what still comes: closed as a whole,
+        the connection would be reset by that, and the answer lost with it.
+
+        :param seconds: until the connection is cut; `idle_seconds` where left out.
+        """
+        if self.left is not None:
+            return
+        self.left = self._seconds()
+        self._until = self.left + (seconds or self.site.settings.idle_seconds)
+        self._forget_incoming()
+        self._behind = b""
+        transport = self.transport
+        transport.unregisterProducer()
+        if not self._reading and not self._ended:
+            transport.resumeProducing()
+        if self.secure or self._ended:
+            transport.loseConnection()
+        else:
+            transport.loseWriteConnection()
+
+    def loseConnection(self) -> None:
+        """Close a connection that has no request."""
+        if self.site.stopping:
+            self.leave()
+        elif self.left is None:
+            self.left = self._seconds()
+            self._until = self.left + LINGER
+            self.transport.unregisterProducer()
+            self.transport.loseConnection()
+
+    def abort(self) -> None:
+        """End the connection at once."""
+        self.transport.abortConnection()
+
+    def sweep(self, now: float) -> None:
+        """Close the connection where it was idle, or its request incomplete, for too long."""
+        settings = self.site.settings
+        if self.left is not None:
+            if now > self._until:
+                self.abort()
+        elif self.request is not None:
+            pass
+        elif self._began:
+            # Not from its last byte: one byte now and then would hold a connection for ever.
+            if now - self._began > settings.request_seconds:
+                self.refuse(
+                    408,
+                    f"the request was not whole after {settings.request_seconds} "
+                    "seconds (server.request_seconds)",
+                    target=self._incoming.head.target
+                    if self._incoming and self._incoming.head
+                    else b"",
+                )
+        elif now - self._active > settings.idle_seconds:
+            self.loseConnection()
+
+    def waits(self, now: float) -> tuple[bool, float] | None:
+        """Whether a request is coming in, and for how many seconds the peer has kept us waiting;
+        None while it waits for us."""
+        if self.request is not None or self.left is not None:
+            return None
+        return bool(self._began), now - (self._began or self._active)
+
+
+def _body_too_large(site: Site, limit: int) -> Malformed:
+    key = " (server.max_body)" if limit == site.max_body else ""
+    return Malformed(413, f"the body is larger than {limit} bytes{key}")
