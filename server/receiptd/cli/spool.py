@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from receiptd.config import Config
     from receiptd.store.spool.drainer import Drainer
-    from receiptd.store.spool.spool import Spool
+    from receiptd.store.spool.folder import Spool
 
 _HELD = "in use"
 _LEFT = "left behind"
@@ -49,7 +49,7 @@ def status(as_json: bool, file: Path | None, database: str | None) -> None:
     """
     config = load(file, database)
     from receiptd.store.rows import time
-    from receiptd.store.spool.spool import survey
+    from receiptd.store.spool.survey import survey
 
     folder = _folder(config)
     try:
@@ -122,7 +122,7 @@ def drain(file: Path | None, database: str | None) -> None:
       receiptd spool drain --config /etc/receiptd.toml
     """
     config = load(file, database)
-    from receiptd.store.spool.spool import Spool
+    from receiptd.store.spool.folder import Spool
 
     files = Spool(_folder(config))
     with store(config, writes=True) as engine:
@@ -167,12 +167,12 @@ def _drainer(config: Config, files: Spool, engine: Engine) -> Drainer:
 
 def _counts(drainer: Drainer) -> str:
     text = f"{drainer.stored} posts stored"
-    if drainer.refused:
-        text += f", {drainer.refused} refused by the database and kept in a .refused file"
+    if drainer.set_aside:
+        text += f", {drainer.set_aside} cannot be stored and are kept in a .refused file"
     return text
 
 
 def _folder(config: Config) -> Path:
-    from receiptd.store.spool.spool import default_folder
+    from receiptd.store.spool.folder import default_folder
 
     return Path(config.store.spool or default_folder(config.store.url))

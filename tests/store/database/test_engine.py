@@ -13,16 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kit.store import on_sqlite
-from receiptd.store.database.engine import (
-    ServerLock,
-    StoreError,
-    check_file,
-    open_engine,
-    parse,
-    require,
-    revision,
-    upgrade,
-)
+from receiptd.store.database.engine import check_file, open_engine, parse
+from receiptd.store.database.errors import StoreError
+from receiptd.store.database.migrating import require, revision, upgrade
+from receiptd.store.database.server_lock import ServerLock
 from receiptd.store.phone import e164
 from receiptd.store.schema import REVISION, metadata
 

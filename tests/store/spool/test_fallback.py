@@ -19,13 +19,16 @@ from kit.store import AT, Store, on_sqlite, receipt, rejection
 from receiptd.message import Message
 from receiptd.receipt import ACCEPTED, Outcome, State
 from receiptd.store.database import engine as database
-from receiptd.store.database.connection import WriterConnection, refuses
-from receiptd.store.database.engine import open_engine, upgrade
+from receiptd.store.database.connection import WriterConnection
+from receiptd.store.database.engine import open_engine
+from receiptd.store.database.errors import refuses
+from receiptd.store.database.migrating import upgrade
 from receiptd.store.matching import Policy
 from receiptd.store.recorder import Quota, Recorder, Submission
 from receiptd.store.spool import fallback as detour
 from receiptd.store.spool.drainer import Drainer
-from receiptd.store.spool.spool import Spool, decode, encode, payload_of
+from receiptd.store.spool.folder import Spool
+from receiptd.store.spool.records import decode, encode, payload_of
 
 QUICK = "0.3"
 """Seconds that another's turn is waited for in these tests."""
@@ -167,7 +170,7 @@ def test_it_is_logged_once_that_it_begins_and_once_that_it_ends(store, lock, log
     assert begun.startswith("the database does not store: ")
     assert f"{WAITED[store.engine.dialect.name]}. What comes is acknowledged" in begun
     assert ended.startswith("the database stores again, after ")
-    assert ended.endswith("of the spool 10 posts were stored, 0 refused")
+    assert ended.endswith("of the spool 10 posts were stored, 0 set aside")
 
 
 def test_messages_are_not_spooled_but_receipts_beside_them_are(store, lock):
@@ -305,7 +308,7 @@ def test_what_an_ended_process_left_is_stored_by_another_one_that_runs(open_stor
     begun, ended = log
     assert begun == f"storing what an earlier process left in {tmp_path / 'spool'}"
     assert ended.startswith("the spool is drained, after ")
-    assert ended.endswith(" of the spool 1 posts were stored, 0 refused")
+    assert ended.endswith(" of the spool 1 posts were stored, 0 set aside")
 
 
 def drainer(engine, folder, **quota):
@@ -404,7 +407,7 @@ def test_a_spooled_receipt_that_the_database_refuses_keeps_nobody_waiting(engine
     while drains.step():
         pass
     connection.close()
-    assert (drains.stored, drains.refused) == (3, 1)
+    assert (drains.stored, drains.set_aside) == (3, 1)
     store = Store(engine, spool=spool)
     assert ids(store) == ["A", "B", "C"]
     (text,) = store.rejected()

@@ -13,7 +13,8 @@ from typing import Any
 
 from sqlalchemy import Engine, event
 
-from receiptd.store.database.engine import AWAITED, StoreAway, StoreError, open_engine
+from receiptd.store.database.engine import AWAITED, open_engine
+from receiptd.store.database.errors import StoreAway, StoreError
 
 Prepare = Callable[[Engine], object]
 """Makes a database ready to be used; raises `StoreAway` where it does not answer, `StoreError`
