@@ -25,6 +25,7 @@ from receiptd.store.database.errors import refuses
 from receiptd.store.database.migrating import upgrade
 from receiptd.store.matching import Policy
 from receiptd.store.recorder import Quota, Recorder, Submission
+from receiptd.store.schema import REVISION
 from receiptd.store.spool import fallback as detour
 from receiptd.store.spool.drainer import Drainer
 from receiptd.store.spool.folder import Spool
@@ -106,7 +107,7 @@ def test_a_database_that_stays_locked_has_what_came_as_soon_as_it_can(store, loc
         assert state.suffix == ".spool"
     recovered(store)
     assert ids(store) == ["A", "B"]
-    assert store.writer.backlog == (None, "", 0, 0, False)
+    assert store.writer.backlog == (None, "", 0, 0, False, 0, "")
     assert files(tmp_path / "spool") == []
 
 
@@ -834,7 +835,7 @@ def test_postgresql_is_not_waited_for_without_end(new_postgresql_database, tmp_p
 @on_sqlite
 def test_looking_at_the_revision_waits_for_nobody(engine, lock):
     with lock():
-        assert upgrade(engine) == database.REVISION
+        assert upgrade(engine) == REVISION
 
 
 def test_the_url_may_say_how_long_to_wait():
