@@ -359,6 +359,12 @@ class Daemon(MultiService):
                 "Posts in the spool, which are not in the database yet.",
                 lambda: backlog().records,
             ),
+            Gauge(
+                "receiptd_spool_set_aside",
+                "Records in the spool's folder that could not be stored and were set aside.",
+                lambda: backlog().set_aside,
+                max,
+            ),
             Gauge("receiptd_spool_bytes", "Their bytes.", lambda: backlog().bytes),
             Gauge(
                 "receiptd_spool_limit_bytes",

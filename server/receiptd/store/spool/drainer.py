@@ -80,6 +80,12 @@ class Drainer:
         # Why the record that was last tried alone was not stored.
         self._reason: Exception | None = None
 
+    @property
+    def narrows(self) -> bool:
+        """Whether one of the oldest records is suspected: `step` comes to an end with it, sooner
+        or later."""
+        return self._suspects is not None
+
     def step(self) -> bool:
         """Store the oldest batch; False where nothing is in the spool.
 

@@ -38,6 +38,9 @@ from receiptd.store.rows import Rejection
 
 VERSION = 1
 
+MOST_PARTS = 255
+"""Of a concatenated message (3GPP TS 23.040, 9.2.3.24.1)."""
+
 
 class Entry(NamedTuple):
     """What one record holds."""
@@ -104,4 +107,8 @@ def _receipt(plain: Mapping[str, Any]) -> Receipt:
         fields["reported_at"] = datetime.fromisoformat(fields["reported_at"])
     if "price" in fields:
         fields["price"] = Decimal(fields["price"])
+    for name in ("part", "parts"):
+        # Older versions took any number.
+        if not 0 <= (fields.get(name) or 0) <= MOST_PARTS:
+            fields["extra"] = {**(fields.get("extra") or {}), name: str(fields.pop(name))}
     return Receipt(**fields)

@@ -8,6 +8,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
 
+from receiptd.store.spool.quarantine import SUFFIX
 from receiptd.store.spool.records import decode
 from receiptd.store.spool.segment import Segment
 
@@ -24,6 +25,8 @@ class SegmentState(NamedTuple):
     oldest: datetime | None
     newest: datetime | None
     damaged: bool
+    set_aside: bool = False
+    """Whether its records are set aside, since they cannot be stored."""
     error: str | None = None
     """What the system says where it cannot be read."""
 
@@ -34,14 +37,15 @@ def survey(folder: Path) -> list[SegmentState]:
     :raises OSError: where it is not there, or cannot be read: `glob` alone would find it empty.
     """
     found = []
-    for path in sorted(each for each in folder.iterdir() if each.suffix == ".spool"):
+    for path in sorted(each for each in folder.iterdir() if each.suffix in (".spool", SUFFIX)):
         try:
             found.append(_state(path))
         except FileNotFoundError:
             continue
         except OSError as error:
             text = error.strerror or str(error)
-            found.append(SegmentState(path.name, None, None, None, None, None, False, text))
+            aside = path.suffix == SUFFIX
+            found.append(SegmentState(path.name, None, None, None, None, None, False, aside, text))
     return found
 
 
@@ -63,6 +67,7 @@ def _state(path: Path) -> SegmentState:
         _received_at(last),
         # Of one that is held, the end may be half written just now.
         segment.damaged and not held,
+        path.suffix == SUFFIX,
     )
 
 
