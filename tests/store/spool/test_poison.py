@@ -162,7 +162,7 @@ def test_one_that_ends_the_process_does_so_a_few_times_only(engine, tmp_path, at
     spooled(tmp_path / "spool", [*others[:at], "poison", *others[at:]])
     url = engine.url.render_as_string(hide_password=False)
     died = tmp_path / "died"
-    for _ in range(3 + TRIES):
+    for _ in range(3 + TRIES + 1):
         process = multiprocessing.get_context("spawn").Process(
             target=drain_and_die, args=(url, tmp_path / "spool", died)
         )
