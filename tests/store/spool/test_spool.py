@@ -917,7 +917,8 @@ def test_the_status_names_a_file_that_cannot_be_read_and_shows_the_others(tmp_pa
     arguments = ["spool", "status", "--database", f"sqlite:///{tmp_path}/r.db"]
     result = CliRunner().invoke(main, arguments)
     assert result.exit_code == 1
-    _, shown, unread = result.stdout.splitlines()
+    _, shown, unread, aside = result.stdout.splitlines()
+    assert aside.split()[1:4] == ["set", "aside", "0"]
     assert shown.split()[1:4] == ["left", "behind", "2"]
     assert unread.split() == [str(bad), "unreadable", "-", "-", "-", "-"]
     assert result.stderr.splitlines() == [
@@ -926,7 +927,8 @@ def test_the_status_names_a_file_that_cannot_be_read_and_shows_the_others(tmp_pa
     ]
     result = CliRunner().invoke(main, [*arguments, "--json"])
     assert result.exit_code == 1
-    read, unread = json.loads(result.stdout)
+    read, unread, aside = json.loads(result.stdout)
+    assert (aside["set_aside"], read["set_aside"]) == (True, False)
     assert (read["posts"], read["error"]) == (2, None)
     assert (unread["file"], unread["posts"]) == (str(bad), None)
     assert unread["error"] == "Is a directory"

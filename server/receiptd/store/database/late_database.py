@@ -1,6 +1,6 @@
 """A database that did not answer at the server's start, and is awaited.
 
-The server starts all the same: what comes goes to the spool (`detour`). What the start does with
+The server starts all the same: what comes goes to the spool (`spool.fallback`). What the start does with
 a database, such as migrating it, is then done by whoever first gets a connection to write with.
 Nobody reads before.
 """
