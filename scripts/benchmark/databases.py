@@ -14,7 +14,8 @@ from typing import Any, Protocol
 from sqlalchemy import NullPool, create_engine, make_url, text
 
 from benchmark import store
-from receiptd.store.database.engine import open_engine, upgrade
+from receiptd.store.database.engine import open_engine
+from receiptd.store.database.migrating import upgrade
 
 
 class Database:

@@ -17,9 +17,10 @@ from benchmark.load import Answers
 from benchmark.servers import Failed
 from receiptd.message import Message
 from receiptd.receipt import Receipt
-from receiptd.store.database.engine import open_engine, upgrade
+from receiptd.store.database.engine import open_engine
+from receiptd.store.database.migrating import upgrade
 from receiptd.store.matching import Policy
-from receiptd.store.spool.spool import Spool
+from receiptd.store.spool.folder import Spool
 from receiptd.store.writer import Quota, Result, Submission, Writer
 
 T = TypeVar("T")

@@ -26,7 +26,8 @@ from receiptd import __version__
 from receiptd.cli import main
 from receiptd.cli.options import Moment
 from receiptd.receipt import Kind, State
-from receiptd.store.database.engine import open_engine, upgrade
+from receiptd.store.database.engine import open_engine
+from receiptd.store.database.migrating import upgrade
 
 HEAVY = ("pydantic", "sqlalchemy", "twisted", "rich", "lxml", "spyne", "alembic", "phonenumbers")
 

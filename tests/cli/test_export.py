@@ -25,8 +25,9 @@ from kit.wire import post
 from receiptd.cli.exporting import COLUMNS
 from receiptd.message import Message
 from receiptd.receipt import Kind, State
-from receiptd.store.database.engine import open_engine, upgrade
-from receiptd.store.spool.spool import Spool
+from receiptd.store.database.engine import open_engine
+from receiptd.store.database.migrating import upgrade
+from receiptd.store.spool.folder import Spool
 
 
 @pytest.fixture(autouse=True)

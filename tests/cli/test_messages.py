@@ -21,8 +21,9 @@ from kit.terminal import on_terminal
 from kit.wire import post
 from receiptd.message import Message
 from receiptd.receipt import State
-from receiptd.store.database.engine import open_engine, upgrade
-from receiptd.store.spool.spool import Spool
+from receiptd.store.database.engine import open_engine
+from receiptd.store.database.migrating import upgrade
+from receiptd.store.spool.folder import Spool
 
 HEADER = "provider,message_id,recipient\n"
 

@@ -15,8 +15,9 @@ from kit.store import Store, receipt
 from receiptd.config import load
 from receiptd.daemon.retention_service import EVERY, FIRST, RetentionService
 from receiptd.daemon.service import Daemon
-from receiptd.store.database.engine import open_engine, upgrade
-from receiptd.store.spool.spool import Spool
+from receiptd.store.database.engine import open_engine
+from receiptd.store.database.migrating import upgrade
+from receiptd.store.spool.folder import Spool
 
 
 class Reactor(Clock):

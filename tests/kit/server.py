@@ -19,7 +19,8 @@ from typing import IO, Any, TypeVar
 
 from sqlalchemy import create_engine, select
 
-from receiptd.store.database.engine import open_engine, upgrade
+from receiptd.store.database.engine import open_engine
+from receiptd.store.database.migrating import upgrade
 from receiptd.store.rows import receipt_json, rejection_json
 from receiptd.store.schema import receipts, rejected_posts
 

@@ -11,8 +11,9 @@ from sqlalchemy import Engine
 from twisted.logger import LogLevel, formatEvent, globalLogPublisher
 
 from kit.store import Store
-from receiptd.store.database.engine import open_engine, upgrade
-from receiptd.store.spool.spool import Spool
+from receiptd.store.database.engine import open_engine
+from receiptd.store.database.migrating import upgrade
+from receiptd.store.spool.folder import Spool
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

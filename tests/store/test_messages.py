@@ -11,7 +11,7 @@ from sqlalchemy import event
 from kit.store import AT, START, Clock, on_sqlite, receipt
 from receiptd.message import Message
 from receiptd.receipt import Kind, State
-from receiptd.store import messages
+from receiptd.store import messages, paging
 from receiptd.store.messages import (
     MessageFilter,
     each_message,
@@ -233,16 +233,76 @@ def test_a_message_is_found_by_indexes(store, engine, plans):
 
 
 @on_sqlite
-@pytest.mark.parametrize(
-    ("wanted", "index"),
-    [
-        ({"message_id": "A1"}, "messages_once"),
-        ({"final": False, "until": AT}, "messages_pending (registered_at<?"),
-        ({"final": False, "state": ["ENROUTE"]}, "messages_pending"),
-    ],
-)
-def test_what_operators_ask_for_has_an_index(store, engine, plans, wanted, index):
+def test_an_identifier_is_looked_up_once_by_its_index(store, engine, plans):
     store.register(Message("csoft", "A1"))
     plans.clear()
-    list(each_message(engine, MessageFilter(**wanted)))
-    assert index in plans[-1]
+    list(each_message(engine, MessageFilter(message_id="A1")))
+    of_ids, of_rows = plans
+    assert "COVERING INDEX messages_once" in of_ids
+    assert "INTEGER PRIMARY KEY (rowid=?)" in of_rows
+
+
+PENDING = {
+    "all": {},
+    "old ones": {"until": AT},
+    "of a state": {"state": ["ENROUTE"]},
+    "of a provider": {"provider": ["csoft"]},
+}
+
+
+@pytest.mark.parametrize("further", PENDING.values(), ids=PENDING)
+@pytest.mark.parametrize("before_id", [None, 1500], ids=["first page", "further page"])
+def test_a_page_of_pending_messages_goes_along_their_index(engine, further, before_id):
+    """In the order of the ids, so that nothing is sorted: else each page would cost as much as
+    there are such messages."""
+    with engine.begin() as connection:
+        connection.execute(
+            messages.messages.insert(),
+            [
+                {
+                    "registered_at": AT + timedelta(seconds=number),
+                    "provider": "csoft",
+                    "message_id": f"m{number}",
+                    "message_key": f"M{number}",
+                    "recipient_key": str(number),
+                    "state": "ENROUTE",
+                    "final": number % 20 > 0,
+                    "delivered": 0,
+                }
+                for number in range(2000)
+            ],
+        )
+    with engine.begin() as connection:
+        connection.exec_driver_sql("ANALYZE")
+    statements = []
+
+    @event.listens_for(engine, "before_cursor_execute")
+    def note(_connection, _cursor, statement, parameters, *_):
+        statements.append((statement, parameters))
+
+    explain = "EXPLAIN QUERY PLAN" if engine.dialect.name == "sqlite" else "EXPLAIN"
+    with engine.connect() as connection:
+        wanted = MessageFilter(final=False, **further)
+        messages_page(connection, wanted, limit=20, before_id=before_id)
+        statement, parameters = statements[-1]
+        plan = connection.exec_driver_sql(f"{explain} {statement}", parameters)
+        steps = "\n".join(str(row[-1]) for row in plan)
+    assert "messages_unfinished" in steps
+    assert "ORDER BY" not in steps
+    assert "Sort" not in steps
+
+
+@pytest.mark.parametrize("size", [1, 3, 500])
+def test_pages_of_one_identifier_hold_each_recipient_once(store, engine, monkeypatch, size):
+    store.register(*(Message("csoft", "A1", f"4477009000{number}") for number in range(10, 17)))
+    store.register(Message("csoft", "B1"))
+    found, before = [], None
+    while True:
+        page = paging.page(
+            engine, messages.MESSAGES, MessageFilter(message_id="a1"), limit=size, before_id=before
+        )
+        found += [row["recipient"] for row in page.rows]
+        before = page.next_id
+        if before is None:
+            break
+    assert found == [f"4477009000{number}" for number in range(16, 9, -1)]

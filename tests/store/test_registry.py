@@ -14,7 +14,8 @@ from sqlalchemy import Connection, Engine, event
 
 from kit.store import on_sqlite, receipt
 from receiptd.message import Message
-from receiptd.store.database.engine import StoreError, open_engine
+from receiptd.store.database.engine import open_engine
+from receiptd.store.database.errors import StoreError
 from receiptd.store.database.write_turns import LARGEST, LONG, SMALLEST, WriteTurns
 from receiptd.store.matching import Policy
 from receiptd.store.registry import Registry

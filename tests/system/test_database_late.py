@@ -19,15 +19,10 @@ from kit.server import environment, stored, wait_until
 from kit.store import Store, receipt
 from kit.wire import get, post
 from receiptd.store.database.connection import WriterConnection
-from receiptd.store.database.engine import (
-    StoreAway,
-    StoreError,
-    may_pass,
-    open_engine,
-    revision,
-    upgrade,
-)
+from receiptd.store.database.engine import open_engine
+from receiptd.store.database.errors import StoreAway, StoreError, may_pass
 from receiptd.store.database.late_database import LateDatabase
+from receiptd.store.database.migrating import revision, upgrade
 from receiptd.store.schema import REVISION
 
 ENVELOPE = (

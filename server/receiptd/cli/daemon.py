@@ -169,8 +169,9 @@ def check_config(file: Path | None, database: str | None) -> None:
     from receiptd.cli.output import table
     from receiptd.config import describe, exposed, find
     from receiptd.daemon.service import warnings
-    from receiptd.store.database.engine import parse, shown
-    from receiptd.store.spool.spool import default_folder
+    from receiptd.store.database.engine import parse
+    from receiptd.store.database.errors import shown
+    from receiptd.store.spool.folder import default_folder
 
     for label, text in (
         ("configuration", describe(file)),
@@ -291,7 +292,8 @@ def _tls(config: Config) -> tuple[list[str], list[str]]:
 
 
 def _unusable_store(config: Config) -> list[str]:
-    from receiptd.store.database.engine import StoreError, check_file, open_engine
+    from receiptd.store.database.engine import check_file, open_engine
+    from receiptd.store.database.errors import StoreError
 
     try:
         check_file(config.store.url, create=config.store.migrate)
@@ -316,16 +318,19 @@ def upgrade(file: Path | None, database: str | None) -> None:
       receiptd db upgrade --database sqlite:////var/lib/receiptd/receipts.db
     """
     config = load(file, database)
-    from receiptd.store.database import engine as stores
+    from receiptd.store.database.engine import check_file, open_engine
+    from receiptd.store.database.errors import StoreError, shown
+    from receiptd.store.database.migrating import revision
+    from receiptd.store.database.migrating import upgrade as migrate
 
     try:
-        stores.check_file(config.store.url, create=True)
-        engine = stores.open_engine(config.store.url)
-        before = stores.upgrade(engine)
-        after = stores.revision(engine)
-    except stores.StoreError as error:
+        check_file(config.store.url, create=True)
+        engine = open_engine(config.store.url)
+        before = migrate(engine)
+        after = revision(engine)
+    except StoreError as error:
         raise Failed(str(error)) from None
-    where = stores.shown(engine.url)
+    where = shown(engine.url)
     engine.dispose()
     if before == after:
         click.echo(f"{where}: at revision {after} already, nothing to do")

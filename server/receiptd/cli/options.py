@@ -117,13 +117,9 @@ def store(config: Config, *, writes: bool = False) -> Iterator[Engine]:
     """
     from sqlalchemy.exc import SQLAlchemyError
 
-    from receiptd.store.database.engine import (
-        StoreError,
-        check_file,
-        open_engine,
-        require,
-        unreachable,
-    )
+    from receiptd.store.database.engine import check_file, open_engine
+    from receiptd.store.database.errors import StoreError, unreachable
+    from receiptd.store.database.migrating import require
 
     try:
         check_file(config.store.url, create=False)

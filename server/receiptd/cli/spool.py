@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,13 +16,16 @@ if TYPE_CHECKING:
 
     from receiptd.config import Config
     from receiptd.store.spool.drainer import Drainer
-    from receiptd.store.spool.spool import Spool
+    from receiptd.store.spool.folder import Spool
 
 _HELD = "in use"
 _LEFT = "left behind"
 """Whether a process has a file, which then drains it."""
 
 _UNREADABLE = "unreadable"
+
+_SET_ASIDE = "set aside"
+"""Of a file of records that could not be stored."""
 
 
 @click.group()
@@ -49,7 +53,7 @@ def status(as_json: bool, file: Path | None, database: str | None) -> None:
     """
     config = load(file, database)
     from receiptd.store.rows import time
-    from receiptd.store.spool.spool import survey
+    from receiptd.store.spool.survey import survey
 
     folder = _folder(config)
     try:
@@ -76,6 +80,7 @@ def status(as_json: bool, file: Path | None, database: str | None) -> None:
             "oldest": time(each.oldest),
             "newest": time(each.newest),
             "damaged": each.damaged,
+            "set_aside": each.set_aside,
             "error": each.error,
         }
         for each in segments
@@ -90,7 +95,7 @@ def status(as_json: bool, file: Path | None, database: str | None) -> None:
             (
                 (
                     item["file"],
-                    _UNREADABLE if item["error"] else _HELD if item["in_use"] else _LEFT,
+                    _state(item),
                     f"{item['posts']}, damaged" if item["damaged"] else item["posts"],
                     item["bytes"],
                     item["oldest"],
@@ -104,6 +109,49 @@ def status(as_json: bool, file: Path | None, database: str | None) -> None:
     if unread := [each for each in segments if each.error]:
         raise Failed(
             "\n".join(f"{folder / each.name}: cannot be read: {each.error}" for each in unread)
+        )
+
+
+def _state(item: Mapping[str, object]) -> str:
+    if item["error"]:
+        return _UNREADABLE
+    if item["set_aside"]:
+        return _SET_ASIDE
+    return _HELD if item["in_use"] else _LEFT
+
+
+@spool.command()
+@config_option
+@database_option
+def retry(file: Path | None, database: str | None) -> None:
+    """Try again to store what was set aside, once its cause is mended.
+
+    What cannot be stored was acknowledged, and is kept in files that end in .refused. These are
+    taken into the spool again and drained. What still cannot be stored is set aside again; then
+    the exit code is 1.
+
+    \b
+    Examples:
+      receiptd spool retry
+      receiptd spool retry --config /etc/receiptd.toml
+    """
+    config = load(file, database)
+    from receiptd.store.spool.folder import Spool
+
+    files = Spool(_folder(config))
+    with store(config, writes=True) as engine:
+        drainer = _drainer(config, files, engine)
+        try:
+            records = files.readmit()
+            _drain(drainer)
+        except OSError as error:
+            raise Failed(f"{error.filename or files.folder}: {error.strerror}") from None
+        finally:
+            files.close()
+    click.echo(f"{files.folder}: {records} posts taken again, {_counts(drainer)}")
+    if drainer.set_aside:
+        raise Failed(
+            f"{drainer.set_aside} posts cannot be stored; receiptd rejected list says why"
         )
 
 
@@ -122,15 +170,14 @@ def drain(file: Path | None, database: str | None) -> None:
       receiptd spool drain --config /etc/receiptd.toml
     """
     config = load(file, database)
-    from receiptd.store.spool.spool import Spool
+    from receiptd.store.spool.folder import Spool
 
     files = Spool(_folder(config))
     with store(config, writes=True) as engine:
         files.adopt()
         drainer = _drainer(config, files, engine)
         try:
-            while drainer.step():
-                pass
+            _drain(drainer)
         except OSError as error:
             raise Failed(f"{error.filename or files.folder}: {error.strerror}") from None
         finally:
@@ -141,6 +188,23 @@ def drain(file: Path | None, database: str | None) -> None:
         click.echo(f"files in use by a running receiptd, which drains them: {in_use}")
     if files.unusable:
         raise Failed("\n".join(f"{path}: {text}" for path, text in files.unusable.items()))
+
+
+def _drain(drainer: Drainer) -> None:
+    """Store all that is there. What fails for an unclear reason is tried again, at once, until it
+    is stored or set aside.
+
+    :raises Exception: where the database does not answer.
+    """
+    from receiptd.store.database.errors import Blame, blame
+
+    while True:
+        try:
+            if not drainer.step():
+                return
+        except Exception as error:
+            if not drainer.narrows or blame(error) is not Blame.UNCLEAR:
+                raise
 
 
 def _tell_kept(folder: Path) -> None:
@@ -167,12 +231,12 @@ def _drainer(config: Config, files: Spool, engine: Engine) -> Drainer:
 
 def _counts(drainer: Drainer) -> str:
     text = f"{drainer.stored} posts stored"
-    if drainer.refused:
-        text += f", {drainer.refused} refused by the database and kept in a .refused file"
+    if drainer.set_aside:
+        text += f", {drainer.set_aside} cannot be stored and are kept in a .refused file"
     return text
 
 
 def _folder(config: Config) -> Path:
-    from receiptd.store.spool.spool import default_folder
+    from receiptd.store.spool.folder import default_folder
 
     return Path(config.store.spool or default_folder(config.store.url))

@@ -86,9 +86,7 @@ def _newest_and_further(
     engine: Engine, wanted: ReceiptFilter, count: int
 ) -> Iterator[Iterable[Row]]:
     """The newest `count` rows that fit, oldest first; then, without end, those that come."""
-    from sqlalchemy.exc import InterfaceError, OperationalError
-
-    from receiptd.store.database.engine import unreachable
+    from receiptd.store.database.errors import AWAY, unreachable
     from receiptd.store.paging import PAGE, newest_id, pieces
     from receiptd.store.queries import RECEIPTS
     from receiptd.store.schema import receipts
@@ -113,7 +111,7 @@ def _newest_and_further(
             if not answers:
                 click.echo("the database answers again", err=True)
             answers = True
-        except (OperationalError, InterfaceError) as error:
+        except AWAY as error:
             if answers:
                 click.echo(f"{unreachable(engine, error)}; trying on", err=True)
             answers = False

@@ -14,7 +14,7 @@ from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from receiptd.store.database.engine import StoreError
+from receiptd.store.database.errors import StoreError
 from receiptd.store.retention import Elsewhere, Pruned, Pruning
 
 FIRST = 60.0

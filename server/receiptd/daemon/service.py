@@ -22,18 +22,13 @@ from receiptd.daemon.retention_service import RetentionService
 from receiptd.log import Log
 from receiptd.metrics.counters import Gauge, Metrics, Shared
 from receiptd.pipeline import Pipeline
-from receiptd.store.database.engine import (
-    ServerLock,
-    StoreAway,
-    check_file,
-    open_engine,
-    require,
-    shown,
-    upgrade,
-)
+from receiptd.store.database.engine import check_file, open_engine
+from receiptd.store.database.errors import StoreAway, shown
 from receiptd.store.database.late_database import LateDatabase
+from receiptd.store.database.migrating import require, upgrade
+from receiptd.store.database.server_lock import ServerLock
 from receiptd.store.matching import Policy
-from receiptd.store.spool.spool import Spool, default_folder
+from receiptd.store.spool.folder import Spool, default_folder
 from receiptd.store.writer import Quota, Result, Writer
 from receiptd.web.api.handler import Api
 from receiptd.web.api.routes import ROOT
@@ -364,6 +359,12 @@ class Daemon(MultiService):
                 "receiptd_spool_records",
                 "Posts in the spool, which are not in the database yet.",
                 lambda: backlog().records,
+            ),
+            Gauge(
+                "receiptd_spool_set_aside",
+                "Records in the spool's folder that could not be stored and were set aside.",
+                lambda: backlog().set_aside,
+                max,
             ),
             Gauge("receiptd_spool_bytes", "Their bytes.", lambda: backlog().bytes),
             Gauge(

@@ -39,7 +39,7 @@ from receiptd.daemon.worker import LOCK, ORDERS, REPORTS, SOCKETS, Assignment, O
 from receiptd.errors import UserError
 from receiptd.log import Log
 from receiptd.metrics.counters import FOLDER_VARIABLE
-from receiptd.store.database.engine import ServerLock
+from receiptd.store.database.server_lock import ServerLock
 
 if TYPE_CHECKING:
     from receiptd.web.server.certificates import Files

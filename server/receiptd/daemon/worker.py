@@ -30,7 +30,7 @@ from receiptd.daemon.reactor import prepared_reactor
 from receiptd.daemon.service import Daemon
 from receiptd.errors import UserError
 from receiptd.log import Log
-from receiptd.store.database.engine import ServerLock
+from receiptd.store.database.server_lock import ServerLock
 
 if TYPE_CHECKING:
     from receiptd.web.server.certificates import Material

@@ -294,7 +294,9 @@ def _numbered(folder: Path) -> tuple[int, IO[str]]:
     folder.mkdir(exist_ok=True)
     worker = 0
     while True:
-        file = (folder / f"worker-{worker}.lock").open("a")
+        # Its owner's alone: whoever may read it could lock it.
+        descriptor = os.open(folder / f"worker-{worker}.lock", os.O_WRONLY | os.O_CREAT, 0o600)
+        file = os.fdopen(descriptor, "w")
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             return worker, file

@@ -195,18 +195,20 @@ def _search(_connection: Connection, wanted: MessageFilter) -> Search:
     if not storable(wanted):
         return NOTHING
     columns = messages.c
+    ids = None
     conditions = common(messages, wanted, ("provider", "state"), "registered_at")
     if wanted.recipient is not None:
         conditions.append(columns.recipient_key.in_(phone_keys(wanted)))
     if wanted.reference is not None:
         conditions.append(columns.reference == wanted.reference)
     if wanted.message_id is not None:
-        conditions.append(columns.message_key == match_key(wanted.message_id))
+        of_identifier = columns.message_key == match_key(wanted.message_id)
+        conditions.append(of_identifier)
+        ids = select(columns.id).where(of_identifier)
     if wanted.final is not None:
         # Said as the index of pending messages says it, so that it is used.
         conditions.append(literal_column("final" if wanted.final else "NOT final"))
-    indexed = wanted.message_id is not None or wanted.final is False
-    return Search(conditions, indexed, sorted=indexed)
+    return Search(conditions, indexed=wanted.final is False, ids=ids)
 
 
 MESSAGES = Source(messages, _search)

@@ -13,12 +13,12 @@ from typing import Any, NamedTuple, cast
 
 from sqlalchemy import (
     ColumnElement,
+    CompoundSelect,
     Connection,
     Engine,
     Select,
     Table,
     func,
-    literal_column,
     select,
 )
 
@@ -54,10 +54,11 @@ class Search(NamedTuple):
 
     conditions: list[ColumnElement[bool]]
     indexed: bool = False
-    """Whether an index leads to the rows, so that no stretches of ids need be gone through."""
-    sorted: bool = False
-    """Whether the rows must be sorted by id: else a database prefers to go by id, past the index
-    and through every row."""
+    """Whether an index leads to the rows in the order of their ids, so that no stretches of ids
+    need be gone through."""
+    ids: Select[Any] | CompoundSelect[Any] | None = None
+    """Where an index leads to the rows in another order: selects the ids of those among which the
+    rows are. They are read and sorted once, not with each page."""
 
 
 class Source(NamedTuple):
@@ -169,6 +170,10 @@ def pieces(
     stretch = high - low + 1 if search.indexed else _STRETCH
     if low > high:
         yield Piece((), after_id or 0 if oldest_first else low, False)
+        return
+    if search.ids is not None:
+        yield from _by_ids(engine, table, search, size, low, high, oldest_first)
+        return
     while low <= high:
         start = monotonic()
         least, most = low, high
@@ -193,6 +198,31 @@ def pieces(
         else:
             high = reached - 1
         yield Piece(rows, reached, low <= high)
+
+
+def _by_ids(
+    engine: Engine,
+    table: Table,
+    search: Search,
+    size: int,
+    low: int,
+    high: int,
+    oldest_first: bool,
+) -> Iterator[Piece]:
+    """The rows that fit among those of `search.ids`, as `pieces` gives them."""
+    assert search.ids is not None
+    with engine.connect() as connection:
+        found = connection.execute(search.ids).scalars()
+        ids = sorted((each for each in found if low <= each <= high), reverse=not oldest_first)
+    if not ids:
+        yield Piece((), high if oldest_first else low, False)
+    for start in range(0, len(ids), size):
+        some = ids[start : start + size]
+        statement = select(table).where(table.c.id.in_(some), *search.conditions)
+        order = table.c.id.asc() if oldest_first else table.c.id.desc()
+        with engine.connect() as connection:
+            rows = connection.execute(statement.order_by(order)).mappings().all()
+        yield Piece(cast(Sequence[Row], rows), some[-1], start + size < len(ids))
 
 
 def rows_of(
@@ -227,11 +257,10 @@ def _select(
     after_id: int | None,
     oldest_first: bool,
 ) -> Select[Any]:
-    # The plus changes nothing but that the primary key's own index is of no use.
-    identity = (
-        literal_column(f"+{table.name}.id", table.c.id.type) if search.sorted else table.c.id
-    )
+    identity = table.c.id
     statement = select(table).where(*search.conditions).limit(limit)
+    if search.ids is not None:
+        statement = statement.where(identity.in_(search.ids))
     if before_id is not None:
         statement = statement.where(identity < before_id)
     if after_id is not None:

@@ -9,6 +9,7 @@ from typing import Any
 
 from sqlalchemy import (
     ColumnElement,
+    CompoundSelect,
     Connection,
     Engine,
     Select,
@@ -137,16 +138,19 @@ def _search_receipts(connection: Connection, wanted: ReceiptFilter) -> Search:
         conditions.append(columns.recipient_key.in_(phone_keys(wanted)))
     if wanted.reference is not None:
         conditions.append(columns.reference == wanted.reference)
+    ids: CompoundSelect[Any] | None = None
     if wanted.message_id is not None:
-        conditions.append(columns.id.in_(union(*of_message(connection, wanted.message_id))))
+        ids = union(*of_message(connection, wanted.message_id))
     if wanted.name is not None:
         found = of_message(connection, wanted.name)
         number = wanted.name.strip()
         if number.isascii() and number.isdigit() and len(number) < 20:
             found.append(select(columns.id).where(columns.id == min(int(number), LARGEST_ID)))
-        conditions.append(columns.id.in_(union(*found)))
-    if wanted.message_id is not None or wanted.name is not None:
-        return Search(conditions, indexed=True)
+        if ids is not None:
+            conditions.append(columns.id.in_(ids))
+        ids = union(*found)
+    if ids is not None:
+        return Search(conditions, ids=ids)
     if wanted.verdict and Outcome.ACCEPTED not in wanted.verdict:
         # Said as the index of mismatches says it, so that it is used.
         conditions.append(columns.verdict != literal_column(f"'{Outcome.ACCEPTED}'"))

@@ -15,7 +15,7 @@ from sqlalchemy import Connection, Engine, insert
 
 from receiptd.message import Message
 from receiptd.receipt import ACCEPTED, Kind, Outcome, Receipt, Verdict
-from receiptd.store.database.engine import cause
+from receiptd.store.database.errors import cause
 from receiptd.store.matching import Match, Matching, Policy, report_of, verdict_of
 from receiptd.store.rows import RECEIPT_COLUMNS, REJECTION_COLUMNS, Rejection, receipt_row
 from receiptd.store.schema import iso, once, receipts, rejected_posts

@@ -53,7 +53,7 @@ class Registry:
         Each transaction takes `batch` of them: where one fails, those before it stay
         registered, and registering all of them again does no harm.
 
-        :raises StoreError: where the database stays locked.
+        :raises StoreTaken: where the database stays locked.
         """
         results: list[str] = []
         while len(results) < len(messages):

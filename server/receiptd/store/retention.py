@@ -36,7 +36,9 @@ from sqlalchemy import (
     true,
 )
 
-from receiptd.store.database.engine import StoreError, open_engine, shown, sqlite_file
+from receiptd.store.database.engine import open_engine, sqlite_file
+from receiptd.store.database.errors import StoreTaken, shown
+from receiptd.store.database.server_lock import open_lock
 from receiptd.store.database.write_turns import WriteTurns
 from receiptd.store.schema import messages, receipts, rejected_posts
 
@@ -55,7 +57,7 @@ Watch = Callable[[str, int, int], object]
 """Is told the table's name, how many ids of it are done with, and how many there are."""
 
 
-class Elsewhere(StoreError):
+class Elsewhere(StoreTaken):
     """A run over the same database is under way already, in this process or another."""
 
 
@@ -106,7 +108,7 @@ class Pruning:
 
         :param watch: is told how far it is.
         :raises Elsewhere: where a run over this database is under way already.
-        :raises StoreError: where the database stays locked.
+        :raises StoreTaken: where the database stays locked.
         """
         reader = open_engine(self._url, writes=False)
         try:
@@ -173,7 +175,7 @@ def _alone(reader: Engine, url: str) -> Iterator[None]:
             yield
             connection.execute(select(func.pg_advisory_unlock(_ALONE)))
         return
-    with file.with_name(file.name + "-prune").open("a") as lock:
+    with open_lock(file.with_name(file.name + "-prune")) as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:

@@ -2,7 +2,7 @@
 
 Whoever submits is answered after the commit, never before. While a commit waits for the disk,
 the next receipts gather; so the slower the disk, the larger the transactions, and one fsync
-serves them all. What the database does not take goes by way of the spool (`detour`).
+serves them all. What the database does not take goes by way of the spool (`spool.fallback`).
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ from time import monotonic
 from sqlalchemy import Engine
 from twisted.logger import Logger
 
-from receiptd.store.database.connection import WriterConnection, refuses
-from receiptd.store.database.engine import cause
+from receiptd.store.database.connection import LostLog, WriterConnection
+from receiptd.store.database.errors import cause, refuses
+from receiptd.store.database.log_files import LogLost
 from receiptd.store.database.watchdog import DRAINING, PATIENCE, Watchdog
 from receiptd.store.matching import Policy
 from receiptd.store.recorder import (
@@ -28,12 +29,15 @@ from receiptd.store.recorder import (
     as_rejections,
 )
 from receiptd.store.spool.fallback import Backlog, Fallback
-from receiptd.store.spool.spool import Spool, default_folder
+from receiptd.store.spool.folder import Spool, default_folder
 
 __all__ = ["LARGEST_BATCH", "Backlog", "Quota", "Result", "Stored", "Submission", "Writer"]
 
 LARGEST_BATCH = 500
 """Submissions in one transaction: bounds how long one waits for its neighbours."""
+
+_LOOK = 1.0
+"""Seconds between attempts to save what is in a write-ahead log that was removed."""
 
 _log = Logger(namespace="receiptd.store")
 
@@ -76,11 +80,15 @@ class Writer:
             return Recorder(engine, policies=policies, quota=quota, regions=regions)
 
         self._recorder = recorder()
-        self._connection = WriterConnection(engine)
-        draining = WriterConnection(engine)
-        self._detour = Fallback(spool, recorder(), draining, now=now, drained=drained)
-        hangs = engine.dialect.name == "postgresql"
-        self._watch = Watchdog({self._connection: PATIENCE, draining: DRAINING} if hangs else {})
+        lost = LostLog()
+        self._connection = WriterConnection(engine, lost)
+        draining = WriterConnection(engine, lost)
+        self._fallback = Fallback(spool, recorder(), draining, now=now, drained=drained)
+        limits = {draining: DRAINING}
+        if engine.dialect.name == "postgresql":  # SQLite waits no longer than its own limit
+            limits[self._connection] = PATIENCE
+        self._watch = Watchdog(limits, self._look_soon)
+        self._looked_at = 0.0
         self._deliver = deliver
         self._timed = timed
         self._now = now
@@ -92,7 +100,8 @@ class Writer:
 
         :raises StoreError: where the spool cannot be used.
         """
-        self._detour.start()
+        self._fallback.start()
+        self._queue.put([])
         self._watch.start()
         self._thread.start()
 
@@ -104,7 +113,7 @@ class Writer:
         regions: Mapping[str, str | None] | None = None,
     ) -> None:
         """Go by a new configuration, from the next transaction on."""
-        for go_by in (self._go_by, self._detour.go_by):
+        for go_by in (self._go_by, self._fallback.go_by):
             go_by(Recorder(self._engine, policies=policies, quota=quota, regions=regions))
 
     def _go_by(self, recorder: Recorder) -> None:
@@ -119,19 +128,36 @@ class Writer:
     def backlog(self) -> Backlog:
         """What waits in the spool, and whether posts go there; may be asked for in any
         thread."""
-        return self._detour.backlog
+        return self._fallback.backlog
 
     def stop(self) -> None:
         """Store what was put before, or spool it, then end; blocks until that is done."""
         self._watch.hurry()
         self._queue.put(None)
         self._thread.join()
-        self._detour.stop()
+        self._fallback.stop()
         self._watch.stop()
 
     def put(self, submissions: list[Submission]) -> None:
         """Hand over submissions; each one's result is delivered after its commit."""
         self._queue.put(submissions)
+
+    def _look_soon(self) -> None:
+        """Have the writer's thread look at the write-ahead log where that was removed. Called in
+        the watchdog's thread."""
+        if self._connection.endangered and monotonic() - self._looked_at > _LOOK:
+            self._looked_at = monotonic()
+            self._queue.put([])
+
+    def _look(self) -> None:
+        """See that what is stored outlives the process; where it does not, posts go to the spool
+        from now on, also where none comes just now."""
+        try:
+            self._connection.look()
+        except LogLost as error:
+            self._fallback.begin(error, [], self._now())
+        except Exception:  # the next post meets it
+            self._connection.close(broken=True)
 
     def _run(self) -> None:
         while (batch := self._queue.get()) is not None:
@@ -145,6 +171,11 @@ class Writer:
                     last = True
                     break
                 batch = batch + more
+            if not batch:
+                self._look()
+                if last:
+                    break
+                continue
             begun = monotonic()
             try:
                 results = self._settle(batch)
@@ -161,7 +192,7 @@ class Writer:
     def _settle(self, batch: list[Submission]) -> Sequence[Stored | Exception]:
         """What becomes of each submission."""
         now = self._now()
-        if self._detour.active and (answers := self._detour.take(batch, now)) is not None:
+        if self._fallback.active and (answers := self._fallback.take(batch, now)) is not None:
             return answers
         return self._store(batch, now)
 
@@ -176,7 +207,7 @@ class Writer:
             if not refuses(error):
                 # Nobody may know whether it was committed. If it was, the drainer finds that
                 # out by the time of receiving, which stays the same.
-                return self._detour.begin(error, batch, now)
+                return self._fallback.begin(error, batch, now)
             if len(batch) == 1:
                 self._keep_refused(batch[0], now, error)
                 return [error]

@@ -7,14 +7,14 @@ from threading import Thread
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Engine, event
-from sqlalchemy.exc import InterfaceError, OperationalError, TimeoutError
 from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.python.threadpool import ThreadPool
 
-from receiptd.store.database.engine import StoreAway, cause, open_engine
+from receiptd.store.database.engine import open_engine
+from receiptd.store.database.errors import AWAY, StoreAway, cause
 from receiptd.web.problem import Problem
 
 THREADS = 4
@@ -27,8 +27,6 @@ LONGEST = 10
 
 PATIENCE = 5.0
 """Seconds that the server's end waits for reads that are under way."""
-
-_AWAY = (OperationalError, InterfaceError, TimeoutError, StoreAway)
 
 _log = Logger(namespace="receiptd.web")
 
@@ -77,7 +75,7 @@ class Reader:
         return result
 
     def _failed(self, failure: Failure) -> Any:
-        if not isinstance(failure.value, _AWAY):
+        if not isinstance(failure.value, AWAY):
             return failure
         # Once, and not for each who asks meanwhile; of one that is awaited the store tells.
         if not self._away and not isinstance(failure.value, StoreAway):

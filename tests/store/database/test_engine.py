@@ -13,16 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kit.store import on_sqlite
-from receiptd.store.database.engine import (
-    ServerLock,
-    StoreError,
-    check_file,
-    open_engine,
-    parse,
-    require,
-    revision,
-    upgrade,
-)
+from receiptd.store.database.engine import check_file, open_engine, parse
+from receiptd.store.database.errors import StoreError
+from receiptd.store.database.migrating import require, revision, upgrade
+from receiptd.store.database.server_lock import ServerLock, open_lock
 from receiptd.store.phone import e164
 from receiptd.store.schema import REVISION, metadata
 
@@ -185,3 +179,13 @@ def test_a_new_database_is_not_for_everybody_to_read(tmp_path):
     file = tmp_path / "r.db"
     upgrade(open_engine(f"sqlite:///{file}"))
     assert file.stat().st_mode & 0o007 == 0
+
+
+@pytest.mark.parametrize("before", [None, 0o644], ids=["a new one", "one of an older version"])
+def test_nobody_else_can_lock_what_servers_lock(tmp_path, before):
+    path = tmp_path / "receipts.db-lock"
+    if before is not None:
+        path.touch()
+        path.chmod(before)
+    with open_lock(path):
+        assert path.stat().st_mode & 0o777 == 0o600

@@ -9,7 +9,8 @@ from kit.server import wait_until
 from kit.store import receipt
 from receiptd.store import writer
 from receiptd.store.database.connection import WriterConnection
-from receiptd.store.database.engine import open_engine, upgrade
+from receiptd.store.database.engine import open_engine
+from receiptd.store.database.migrating import upgrade
 
 
 @pytest.fixture

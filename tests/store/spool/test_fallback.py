@@ -19,13 +19,17 @@ from kit.store import AT, Store, on_sqlite, receipt, rejection
 from receiptd.message import Message
 from receiptd.receipt import ACCEPTED, Outcome, State
 from receiptd.store.database import engine as database
-from receiptd.store.database.connection import WriterConnection, refuses
-from receiptd.store.database.engine import open_engine, upgrade
+from receiptd.store.database.connection import WriterConnection
+from receiptd.store.database.engine import open_engine
+from receiptd.store.database.errors import refuses
+from receiptd.store.database.migrating import upgrade
 from receiptd.store.matching import Policy
 from receiptd.store.recorder import Quota, Recorder, Submission
+from receiptd.store.schema import REVISION
 from receiptd.store.spool import fallback as detour
 from receiptd.store.spool.drainer import Drainer
-from receiptd.store.spool.spool import Spool, decode, encode, payload_of
+from receiptd.store.spool.folder import Spool
+from receiptd.store.spool.records import decode, encode, payload_of
 
 QUICK = "0.3"
 """Seconds that another's turn is waited for in these tests."""
@@ -103,7 +107,7 @@ def test_a_database_that_stays_locked_has_what_came_as_soon_as_it_can(store, loc
         assert state.suffix == ".spool"
     recovered(store)
     assert ids(store) == ["A", "B"]
-    assert store.writer.backlog == (None, "", 0, 0, False)
+    assert store.writer.backlog == (None, "", 0, 0, False, 0, "")
     assert files(tmp_path / "spool") == []
 
 
@@ -167,7 +171,7 @@ def test_it_is_logged_once_that_it_begins_and_once_that_it_ends(store, lock, log
     assert begun.startswith("the database does not store: ")
     assert f"{WAITED[store.engine.dialect.name]}. What comes is acknowledged" in begun
     assert ended.startswith("the database stores again, after ")
-    assert ended.endswith("of the spool 10 posts were stored, 0 refused")
+    assert ended.endswith("of the spool 10 posts were stored, 0 set aside")
 
 
 def test_messages_are_not_spooled_but_receipts_beside_them_are(store, lock):
@@ -305,7 +309,7 @@ def test_what_an_ended_process_left_is_stored_by_another_one_that_runs(open_stor
     begun, ended = log
     assert begun == f"storing what an earlier process left in {tmp_path / 'spool'}"
     assert ended.startswith("the spool is drained, after ")
-    assert ended.endswith(" of the spool 1 posts were stored, 0 refused")
+    assert ended.endswith(" of the spool 1 posts were stored, 0 set aside")
 
 
 def drainer(engine, folder, **quota):
@@ -404,7 +408,7 @@ def test_a_spooled_receipt_that_the_database_refuses_keeps_nobody_waiting(engine
     while drains.step():
         pass
     connection.close()
-    assert (drains.stored, drains.refused) == (3, 1)
+    assert (drains.stored, drains.set_aside) == (3, 1)
     store = Store(engine, spool=spool)
     assert ids(store) == ["A", "B", "C"]
     (text,) = store.rejected()
@@ -831,7 +835,7 @@ def test_postgresql_is_not_waited_for_without_end(new_postgresql_database, tmp_p
 @on_sqlite
 def test_looking_at_the_revision_waits_for_nobody(engine, lock):
     with lock():
-        assert upgrade(engine) == database.REVISION
+        assert upgrade(engine) == REVISION
 
 
 def test_the_url_may_say_how_long_to_wait():

@@ -28,18 +28,12 @@ from kit.server import DEADLINE, environment
 from kit.store import AT, receipt, rejection
 from receiptd.cli import main
 from receiptd.receipt import Kind, Receipt, State
-from receiptd.store.database.engine import StoreError
+from receiptd.store.database.errors import StoreError
 from receiptd.store.recorder import Submission
-from receiptd.store.spool.spool import (
-    Segment,
-    Spool,
-    SpoolFull,
-    decode,
-    default_folder,
-    encode,
-    payload_of,
-    survey,
-)
+from receiptd.store.spool.folder import Spool, SpoolFull, default_folder
+from receiptd.store.spool.records import decode, encode, payload_of
+from receiptd.store.spool.segment import Segment
+from receiptd.store.spool.survey import survey
 
 DOCUMENT = Path(__file__).parents[3] / "docs" / "spool.md"
 
@@ -282,7 +276,7 @@ def test_files_of_a_living_process_are_left_to_it(tmp_path):
 WRITER = """
 import sys, time
 from pathlib import Path
-from receiptd.store.spool.spool import Spool
+from receiptd.store.spool.folder import Spool
 spool = Spool(Path(sys.argv[1]))
 spool.open()
 spool.append([line + b"\\n" for line in sys.stdin.buffer.read().splitlines()])
@@ -605,7 +599,7 @@ def refused(spool, names):
     """Set aside a record of each name, of one batch; returns the file."""
     spool.append([record(name) for name in names])
     batch = spool.head(500)
-    (path,) = {spool.refuse(batch, entry) for entry in batch.entries}
+    (path,) = {spool.set_aside(batch, entry) for entry in batch.entries}
     spool.done(batch)
     return path
 
@@ -628,7 +622,7 @@ def test_what_is_refused_is_kept_where_the_folder_was_removed(tmp_path):
     spool.append([record("A")])
     batch = spool.head(1)
     shutil.rmtree(spool.folder)
-    assert stored_anew(spool.refuse(batch, batch.entries[0])) == ["A"]
+    assert stored_anew(spool.set_aside(batch, batch.entries[0])) == ["A"]
 
 
 @pytest.mark.parametrize("before", [0, 1])
@@ -637,14 +631,14 @@ def test_a_refused_record_that_a_full_disk_takes_in_part_harms_no_later_one(tmp_
     spool.append([record(name) for name in "ABCD"])
     batch = spool.head(500)
     for entry in batch.entries[:before]:
-        size = spool.refuse(batch, entry).stat().st_size
+        size = spool.set_aside(batch, entry).stat().st_size
     size = size if before else 0
     for more in (10, 60):  # not even the header; not even one record
         with largest_file(size + more), pytest.raises(OSError, match="File too large"):
-            spool.refuse(batch, batch.entries[before])
+            spool.set_aside(batch, batch.entries[before])
     assert left(tmp_path) == ([".refused", ".spool"] if before else [".spool"])
     for entry in batch.entries[2:]:
-        path = spool.refuse(batch, entry)
+        path = spool.set_aside(batch, entry)
     spool.done(batch)
     assert stored_anew(path) == ["A"] * before + ["C", "D"]
     assert left(tmp_path) == []
@@ -654,10 +648,10 @@ def test_a_refused_record_that_cannot_be_made_sure_of_is_taken_back(tmp_path, mo
     spool = opened(tmp_path)
     spool.append([record("A"), record("B")])
     batch = spool.head(500)
-    before = spool.refuse(batch, batch.entries[0]).read_bytes()
+    before = spool.set_aside(batch, batch.entries[0]).read_bytes()
     broken = failing(monkeypatch, os, "fsync", errno.EIO)
     with pytest.raises(OSError, match="Input/output error"):
-        spool.refuse(batch, batch.entries[1])
+        spool.set_aside(batch, batch.entries[1])
     broken.clear()
     (path,) = tmp_path.glob("*.refused")
     assert path.read_bytes() == before
@@ -672,7 +666,7 @@ def test_a_refused_record_that_a_crash_cut_off_harms_no_later_one(tmp_path, monk
         spool.append([record("C")])
         batch = spool.head(1)
         batch.segment.path.with_suffix(".refused").write_bytes(data[:length])
-        path = spool.refuse(batch, batch.entries[0])
+        path = spool.set_aside(batch, batch.entries[0])
         spool.done(batch)
         assert path.read_bytes().startswith(data[:length])
         whole = ["A"] * (length >= second) + ["B"] * (length == len(data) - 1)
@@ -923,7 +917,8 @@ def test_the_status_names_a_file_that_cannot_be_read_and_shows_the_others(tmp_pa
     arguments = ["spool", "status", "--database", f"sqlite:///{tmp_path}/r.db"]
     result = CliRunner().invoke(main, arguments)
     assert result.exit_code == 1
-    _, shown, unread = result.stdout.splitlines()
+    _, shown, unread, aside = result.stdout.splitlines()
+    assert aside.split()[1:4] == ["set", "aside", "0"]
     assert shown.split()[1:4] == ["left", "behind", "2"]
     assert unread.split() == [str(bad), "unreadable", "-", "-", "-", "-"]
     assert result.stderr.splitlines() == [
@@ -932,7 +927,8 @@ def test_the_status_names_a_file_that_cannot_be_read_and_shows_the_others(tmp_pa
     ]
     result = CliRunner().invoke(main, [*arguments, "--json"])
     assert result.exit_code == 1
-    read, unread = json.loads(result.stdout)
+    read, unread, aside = json.loads(result.stdout)
+    assert (aside["set_aside"], read["set_aside"]) == (True, False)
     assert (read["posts"], read["error"]) == (2, None)
     assert (unread["file"], unread["posts"]) == (str(bad), None)
     assert unread["error"] == "Is a directory"

@@ -1,8 +1,8 @@
 """A database that did not answer at the server's start, and is awaited.
 
-The server starts all the same: what comes goes to the spool (`detour`). What the start does with
-a database, such as migrating it, is then done by whoever first gets a connection to write with.
-Nobody reads before.
+The server starts all the same: what comes goes to the spool (`spool.fallback`). What the start
+does with a database, such as migrating it, is then done by whoever first gets a connection to
+write with. Nobody reads before.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from typing import Any
 
 from sqlalchemy import Engine, event
 
-from receiptd.store.database.engine import AWAITED, StoreAway, StoreError, open_engine
+from receiptd.store.database.engine import AWAITED, open_engine
+from receiptd.store.database.errors import StoreAway, StoreError
 
 Prepare = Callable[[Engine], object]
 """Makes a database ready to be used; raises `StoreAway` where it does not answer, `StoreError`

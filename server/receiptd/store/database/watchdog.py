@@ -1,14 +1,15 @@
-"""Sees that nobody waits for a database that hangs.
+"""Sees that nobody waits for a database that hangs, nor trusts one whose log is gone.
 
 PostgreSQL's own limits, such as statement_timeout, are kept by a server that works, and TCP's by
 the kernel of a peer that is gone. Neither helps where the server is frozen, waits for its disk, or
 stands behind a proxy that waits for it. So the connection is broken from here, and what was to be
-stored goes by way of the spool.
+stored goes by way of the spool. SQLite keeps a limit of its own where it waits for others; only
+what drains the spool, where one record may take for ever, is interrupted.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from threading import Event, Thread
 
 from twisted.logger import Logger
@@ -35,18 +36,23 @@ _log = Logger(namespace="receiptd.store")
 class Watchdog:
     """Breaks connections whose transactions take too long, in a thread of its own."""
 
-    def __init__(self, limits: Mapping[WriterConnection, float]) -> None:
+    def __init__(
+        self,
+        limits: Mapping[WriterConnection, float],
+        look: Callable[[], object] = lambda: None,
+    ) -> None:
         """
-        :param limits: in seconds; none for SQLite, which waits no longer than its own.
+        :param limits: in seconds.
+        :param look: called in the watchdog's thread, a few times a second.
         """
         self._limits = dict(limits)
+        self._look = look
         self._stopping = Event()
         self._thread = Thread(target=self._run, name="store-watch", daemon=True)
 
     def start(self) -> None:
-        """Begin to watch, where there is anything to."""
-        if self._limits:
-            self._thread.start()
+        """Begin to watch."""
+        self._thread.start()
 
     def hurry(self) -> None:
         """Wait no longer than `AT_THE_END` from now on."""
@@ -55,11 +61,11 @@ class Watchdog:
     def stop(self) -> None:
         """End; blocks until that is done."""
         self._stopping.set()
-        if self._limits:
-            self._thread.join()
+        self._thread.join()
 
     def _run(self) -> None:
         while not self._stopping.wait(_LOOK):
+            self._look()
             for connection, seconds in self._limits.items():
                 if connection.cut(seconds):
                     _log.error(

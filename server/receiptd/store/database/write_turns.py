@@ -14,7 +14,7 @@ from typing import TypeVar
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import OperationalError
 
-from receiptd.store.database.engine import StoreError, shown
+from receiptd.store.database.errors import StoreTaken, is_locked, shown
 
 PATIENCE = 60.0
 """Seconds that a turn is waited for."""
@@ -59,7 +59,7 @@ class WriteTurns:
     def take(self, work: Callable[[Connection], T]) -> T:
         """Do `work` in a transaction; returns what it returns once that is committed.
 
-        :raises StoreError: where no turn came within the patience.
+        :raises StoreTaken: where no turn came within the patience.
         """
         if (early := self._not_before - self._clock()) > 0:
             self._rest(early)
@@ -75,7 +75,7 @@ class WriteTurns:
                 if begun is not None or not is_locked(error):
                     raise
                 if self._clock() >= deadline:
-                    raise StoreError(
+                    raise StoreTaken(
                         f"{shown(self._engine.url)}: another process has kept the "
                         f"database locked for {self._patience:.0f} s. Is a transaction left "
                         f"open in a shell, or a backup under way? Then try again"
@@ -92,13 +92,3 @@ class WriteTurns:
             self.batch = max(self.batch // 2, SMALLEST)
         elif worked < LONG / 4:
             self.batch = min(self.batch * 2, LARGEST)
-
-
-def is_locked(error: OperationalError) -> bool:
-    """Whether `error`, met while waiting for the turn, says that another process has it."""
-    # SQLITE_BUSY and SQLITE_LOCKED, with or without what extended codes add above; PostgreSQL's
-    # query_canceled, by its statement timeout.
-    return (
-        getattr(error.orig, "sqlite_errorcode", 0) & 0xFF in (5, 6)
-        or getattr(error.orig, "sqlstate", None) == "57014"
-    )

@@ -1,7 +1,10 @@
-"""The detour of posts around a database that does not answer: into the spool, and on from there.
+"""The fallback of the writer where the database does not store: posts go into the spool.
 
 As long as anything is in the spool, all posts go there, so that they are stored in the order in
 which they came. A thread of its own drains it, so that nobody waits for a database that hangs.
+
+Threads: `begin` and `take` are called in the writer's thread; `start`, `stop` and `renew` in the
+reactor's; `_run` and all below it is the spool's own thread. `backlog` may be asked in any.
 """
 
 from __future__ import annotations
@@ -12,15 +15,17 @@ from threading import Event, Lock, Thread
 from time import monotonic
 from typing import NamedTuple
 
-from sqlalchemy import Connection
 from twisted.logger import Logger
 
 from receiptd.receipt import ACCEPTED
-from receiptd.store.database.connection import WriterConnection, lacks_room, refuses
-from receiptd.store.database.engine import StoreAway, StoreError, cause
+from receiptd.store.database.connection import WriterConnection
+from receiptd.store.database.errors import StoreAway, StoreError, cause, lacks_room
+from receiptd.store.database.log_files import LogLost
 from receiptd.store.recorder import Recorder, Stored, Submission
 from receiptd.store.spool.drainer import Drainer
-from receiptd.store.spool.spool import Spool, SpoolFull, encode
+from receiptd.store.spool.folder import Spool, SpoolFull
+from receiptd.store.spool.records import encode
+from receiptd.store.spool.rehearsal import Rehearsal
 
 PACE = 1.0
 """Seconds between attempts while the database does not answer."""
@@ -30,12 +35,6 @@ LOOK_AROUND = 30.0
 
 GRACE = 10.0
 """Seconds that the draining may go on when the server stops."""
-
-_SAMPLE = 100
-"""Of a submission that was not stored, how many receipts or messages are tried again."""
-
-_BALLAST = 128 * 1024
-"""Bytes for which SQLite's disk must have room: as much as a post may well need."""
 
 _log = Logger(namespace="receiptd.store")
 
@@ -56,6 +55,10 @@ class Backlog(NamedTuple):
     bytes: int
     full: bool
     """Whether the spool did not take what came last: it was answered busy."""
+    set_aside: int
+    """How many records are set aside, since they cannot be stored."""
+    remedy: str
+    """What somebody has to do before the database stores again; empty where it may by itself."""
 
 
 class Fallback:
@@ -71,7 +74,7 @@ class Fallback:
         drained: Callable[[], object] = lambda: None,
     ) -> None:
         """
-        :param recorder: for the detour's thread alone, as `connection`.
+        :param recorder: for the spool's own thread alone, as `connection`.
         :param drained: called in that thread when posts of the spool have been stored.
         """
         self.active = False
@@ -81,18 +84,18 @@ class Fallback:
         self._drainer = Drainer(spool, recorder, connection.transact)
         self._now = now
         self._drained = drained
-        # Held while it is decided whether posts go to the spool, and while they go there.
+        # Guards `active` and appending to the spool.
         self._lock = Lock()
         self._since: datetime | None = None
         self._began = 0.0
         self._reason = ""
+        self._remedy = ""
         self._before = (0, 0)
         self._full = False
         self._looked_at = 0.0
         # Whether the database has stored anything since it last did not.
         self._stores = False
-        # Of what it did not store, one submission of each kind, with when that was received.
-        self._failed: dict[tuple[bool, bool], tuple[Submission, datetime]] = {}
+        self._rehearsal = Rehearsal()
         # Whether its disk was full, and its log has not given back its room since.
         self._lacked_room = False
         self._uncounted = False
@@ -105,10 +108,18 @@ class Fallback:
     def backlog(self) -> Backlog:
         """What the spool holds; may be asked for in any thread."""
         spool = self._spool
-        return Backlog(self._since, self._reason, spool.records, spool.size, self._full)
+        return Backlog(
+            self._since,
+            self._reason,
+            spool.records,
+            spool.size,
+            self._full,
+            spool.records_set_aside,
+            self._remedy,
+        )
 
     def go_by(self, recorder: Recorder) -> None:
-        """Store by another recorder, which is for the detour's thread alone, from now on."""
+        """Store by another recorder, which is for the spool's own thread alone, from now on."""
         self._drainer.recorder = recorder
 
     def start(self) -> None:
@@ -121,6 +132,7 @@ class Fallback:
         if error := self._connection.awaited:
             with self._lock:
                 self._away(error)
+        self._spool.count_set_aside()
         self._adopt()
         self._thread.start()
 
@@ -154,12 +166,7 @@ class Fallback:
         with self._lock:
             self._away(error)
             for each in batch:
-                sample = each._replace(
-                    ticket=None,
-                    receipts=each.receipts[:_SAMPLE],
-                    messages=each.messages[:_SAMPLE],
-                )
-                self._failed[bool(each.receipts), bool(each.messages)] = sample, now
+                self._rehearsal.note(each, now)
             return self._take(batch, now)
 
     def take(self, batch: Sequence[Submission], now: datetime) -> list[Stored | Exception] | None:
@@ -212,6 +219,7 @@ class Fallback:
                     self._wake.wait(LOOK_AROUND)
                     self._wake.clear()
                     self._adopt()
+                    self._spool.count_set_aside()
             except Exception as error:
                 with self._lock:
                     self._away(error)
@@ -241,7 +249,7 @@ class Fallback:
             _log.warn("the spool takes posts again")
 
     def _drain(self) -> None:
-        """Store the oldest batch; end the detour where there is none, and the database is known
+        """Store the oldest batch; end the fallback where there is none, and the database is known
         to store again."""
         if self._lacked_room and self._connection.truncate_log():
             self._lacked_room = False
@@ -259,34 +267,16 @@ class Fallback:
                 self._end()
 
     def _rehearse(self) -> None:
-        """Find out whether the database stores again, by what it did not store: nothing less
-        shows it.
+        """Find out whether the database stores again, by what it did not store.
 
         :raises Exception: where it does not.
         """
         with self._lock:
-            samples = list(self._failed.values())
-        try:
-            self._connection.transact(lambda connection: self._store_in_vain(connection, samples))
-        except Exception as error:
-            if not refuses(error):
-                raise
+            samples = self._rehearsal.samples
+        recorder = self._drainer.recorder
+        if not self._rehearsal.run(self._connection.transact, recorder, samples):
             with self._lock:
-                self._failed.clear()  # of no use for this: it is refused in any case
-            self._connection.transact(lambda connection: self._store_in_vain(connection, []))
-        # Some disks tell only when they are to keep something that there is no room for it.
-        self._connection.transact(_write_nothing)
-
-    def _store_in_vain(
-        self, connection: Connection, samples: Sequence[tuple[Submission, datetime]]
-    ) -> None:
-        """Store `samples`, and undo it: whoever sent them was told that they are not stored."""
-        if samples:
-            submissions, times = zip(*samples, strict=True)
-            self._drainer.recorder.record(connection, submissions, times)
-        if connection.dialect.name == "sqlite":
-            _write_ballast(connection)
-        connection.rollback()
+                self._rehearsal.clear()  # of no use for this: it cannot be stored in any case
 
     def _adopt(self) -> None:
         """Drain what processes left that have ended."""
@@ -307,9 +297,11 @@ class Fallback:
         self._stores = False
         self._lacked_room |= lacks_room(error)
         told, self._reason = self._reason, cause(error)
+        lost = isinstance(error, LogLost)
+        self._remedy = "its write-ahead log was removed: restart the server" if lost else ""
         self._begin()
         # What somebody has to mend is told even where something else was told before.
-        lasts = isinstance(error, StoreError) and not isinstance(error, StoreAway)
+        lasts = lost or (isinstance(error, StoreError) and not isinstance(error, StoreAway))
         if not told or (lasts and self._reason != told):
             _log.error(
                 "the database does not store: {reason}. What comes is acknowledged and kept in "
@@ -321,37 +313,22 @@ class Fallback:
     def _begin(self) -> None:
         if not self.active:
             self._since, self._began = self._now(), monotonic()
-            self._before = self._drainer.stored, self._drainer.refused
+            self._before = self._drainer.stored, self._drainer.set_aside
             self.active = True
             self._wake.set()
 
     def _end(self) -> None:
-        stored, refused = self._before
+        stored, set_aside = self._before
         begins = "the database stores again" if self._reason else "the spool is drained"
         _log.info(
-            "{begins}, after {seconds:.1f} s: of the spool {stored} posts were stored, {refused} "
-            "refused",
+            "{begins}, after {seconds:.1f} s: of the spool {stored} posts were stored, "
+            "{set_aside} set aside",
             begins=begins,
             seconds=monotonic() - self._began,
             stored=self._drainer.stored - stored,
-            refused=self._drainer.refused - refused,
+            set_aside=self._drainer.set_aside - set_aside,
         )
-        self._since, self._reason, self._full = None, "", False
+        self._since, self._reason, self._remedy, self._full = None, "", "", False
         self._lacked_room = False
-        self._failed.clear()
+        self._rehearsal.clear()
         self.active = False
-
-
-def _write_ballast(connection: Connection) -> None:
-    """Have SQLite write to its disk what this transaction has changed, and more, though it will
-    not be committed: what its cache has no place for goes there at once."""
-    size = connection.exec_driver_sql("PRAGMA cache_size").scalar_one()
-    connection.exec_driver_sql("PRAGMA cache_size = 1")
-    connection.exec_driver_sql("CREATE TABLE ballast (bytes)")
-    connection.exec_driver_sql(f"INSERT INTO ballast VALUES (zeroblob({_BALLAST}))")
-    connection.exec_driver_sql(f"PRAGMA cache_size = {size}")
-
-
-def _write_nothing(connection: Connection) -> None:
-    """Change nothing, but by writing: a disk that is full shows only so."""
-    connection.exec_driver_sql("UPDATE alembic_version SET version_num = version_num")

@@ -167,6 +167,7 @@ class Readiness:
         backlog = self._writer.backlog
         if backlog.since is not None:
             why = "the database does not store" if backlog.reason else "an earlier one is drained"
+            why += f" ({backlog.remedy})" if backlog.remedy else ""
             notes.append(
                 f"degraded since {iso(backlog.since)}: posts go to the spool, since {why}; "
                 f"{backlog.records} records of {backlog.bytes} bytes wait there"
@@ -175,6 +176,11 @@ class Readiness:
                 against.append("the spool takes no more; the log says why")
         elif not database:
             notes.append("the database does not answer; posts will go to the spool")
+        if backlog.set_aside:
+            notes.append(
+                f"{backlog.set_aside} records cannot be stored and are set aside: receiptd spool "
+                "status"
+            )
         if spool_trouble:
             text = f"the spool cannot be used: {spool_trouble}"
             (notes if database and backlog.since is None else against).append(text)

@@ -77,9 +77,11 @@ class MetricsPage:
 
 def oldest_unfinished(engine: Engine) -> float | None:
     """The age in seconds of the oldest message without a final state, 0 where all have one; None
-    where the database does not answer. In a thread; one step in the index of these messages."""
-    column = messages.c.registered_at
-    statement = select(column).where(literal_column("NOT final")).order_by(column).limit(1)
+    where the database does not answer. In a thread; one step in the index of these messages, whose
+    ids are in the order of time."""
+    columns = messages.c
+    pending = select(columns.registered_at).where(literal_column("NOT final"))
+    statement = pending.order_by(columns.id).limit(1)
     try:
         with engine.connect() as connection:
             registered = connection.execute(statement).scalar()
