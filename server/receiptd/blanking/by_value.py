@@ -2,8 +2,8 @@
 
 Two steps, so that an ordinary post costs next to nothing:
 
-1. `KnownSecrets` looks for each secret in the text as it came and in the same text decoded: percent
-   escapes, character references, JSON escapes, UTF-16, XML comments and CDATA sections,
+1. `KnownSecrets` looks for each secret in the text as it came and in the same text decoded:
+   percent escapes, character references, JSON escapes, UTF-16, XML comments and CDATA sections,
    base64, and these within each other. Each decoder is linear.
 2. Only where a secret was found, an expression that takes every character in any of these ways
    of writing finds the place. If a secret is still there after that, all of the text is blanked.
@@ -23,6 +23,7 @@ import re
 from base64 import b64encode
 from binascii import a2b_qp
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from html.entities import html5
 from typing import Any, NamedTuple
 from urllib.parse import unquote
@@ -60,9 +61,7 @@ class _Secret(NamedTuple):
     """Whether it is not looked for in columns and in the log."""
     encoded: tuple[str, ...]
     """What base64 has of it, by each of the three positions that it may begin at."""
-    places: re.Pattern[bytes]
-    """Finds it, however it is written."""
-    encoded_places: re.Pattern[bytes] | None
+    value: str
 
     def within(self, text: str) -> bool:
         """Whether `text` holds it undisguised, or in base64."""
@@ -251,9 +250,10 @@ transfer encodings of multipart bodies, which a part's header names."""
 
 def _blank(raw: bytes, found: list[_Secret]) -> bytes:
     for secret in found:
-        raw = secret.places.sub(BLANK, raw)
-        if secret.encoded_places is not None:
-            raw = _blank_runs(raw, secret.encoded_places)
+        raw = _places(secret.value).sub(BLANK, raw)
+        encoded = _encoded_places(secret.value)
+        if encoded is not None:
+            raw = _blank_runs(raw, encoded)
     return BLANK if _found(raw.decode("latin-1"), tuple(found)) else raw
 
 
@@ -276,7 +276,6 @@ def _blank_runs(raw: bytes, places: re.Pattern[bytes]) -> bytes:
 
 def _secret(value: str) -> _Secret:
     digits = value.isdecimal()
-    alone = digits or len(value) < SURE
     needles = dict.fromkeys(
         [
             value,
@@ -285,23 +284,47 @@ def _secret(value: str) -> _Secret:
         ]
     )
     needles |= dict.fromkeys([each.replace(" ", "+") for each in needles])
-    encoded = dict.fromkeys(piece for data in _bytes_of(value) for piece in _in_base64(data))
-    forms = [b"".join(map(_any_byte, data)) for data in _bytes_of(value)]
-    pattern = b"|".join([_any_writing(value), *forms])
-    if alone:
-        pattern = rb"(?:(?<![A-Za-z0-9])|(?<=%[0-9A-Fa-f]{2}))(?:" + pattern + rb")(?![A-Za-z0-9])"
+    alone = f"(?<![A-Za-z0-9])(?:{'|'.join(map(re.escape, needles))})(?![A-Za-z0-9])"
     return _Secret(
         needles=tuple(needles),
-        alone=re.compile(f"(?<![A-Za-z0-9])(?:{'|'.join(map(re.escape, needles))})(?![A-Za-z0-9])")
-        if alone
-        else None,
+        alone=re.compile(alone) if _only_alone(value) else None,
         weak=digits and len(value) < FEWEST_DIGITS,
-        encoded=tuple(encoded),
-        places=re.compile(pattern, re.DOTALL),
-        encoded_places=re.compile(b"|".join(_any_writing(each) for each in encoded), re.DOTALL)
-        if encoded
-        else None,
+        encoded=_encoded(value),
+        value=value,
     )
+
+
+def _only_alone(value: str) -> bool:
+    """Whether letters or digits beside it make something else of `value`."""
+    return value.isdecimal() or len(value) < SURE
+
+
+def _encoded(value: str) -> tuple[str, ...]:
+    pieces = [piece for data in _bytes_of(value) for piece in _in_base64(data)]
+    return tuple(dict.fromkeys(pieces))
+
+
+# These are large, and made only when a post holds the secret.
+
+
+@lru_cache(64)
+def _places(value: str) -> re.Pattern[bytes]:
+    """Finds `value`, however it is written."""
+    forms = [b"".join(map(_any_byte, data)) for data in _bytes_of(value)]
+    pattern = b"|".join([_any_writing(value), *forms])
+    if _only_alone(value):
+        before = rb"(?:(?<![A-Za-z0-9])|(?<=%[0-9A-Fa-f]{2}))"
+        pattern = before + b"(?:" + pattern + rb")(?![A-Za-z0-9])"
+    return re.compile(pattern, re.DOTALL)
+
+
+@lru_cache(64)
+def _encoded_places(value: str) -> re.Pattern[bytes] | None:
+    """Finds base64 of `value`; None where that is too short to tell."""
+    encoded = _encoded(value)
+    if not encoded:
+        return None
+    return re.compile(b"|".join(b"".join(map(_any_byte, each.encode())) for each in encoded))
 
 
 _WIDE = ("utf-16-le", "utf-16-be")
@@ -327,25 +350,34 @@ def _in_base64(data: bytes) -> Iterator[str]:
             yield whole.translate(bytes.maketrans(b"+/", b"-_")).decode()
 
 
-_GAP = rb"\0?(?:=?\r?\n|<!--.{0,200}?-->|<\?.{0,200}?\?>|\]\]>|<!\[CDATA\[){0,4}"
+# Each character is an atomic group, so that an expression that fails in the end goes back over
+# nothing: its time is in proportion to the text, times the length of the secret. What is
+# longer comes first within a group.
+_GAP = rb"\0?+(?:=?\r?\n|<!--.{0,200}?-->|<\?.{0,200}?\?>|\]\]>|<!\[CDATA\[){0,4}+"
 """What may stand between two characters of a secret."""
-_AMPERSAND = rb"(?:&|%(?:25){0,3}26)(?:(?:amp|#0*38|#[xX]0*26)(?:;|%3[bB])){0,3}"
-_HASH = rb"(?:#|%(?:25){0,3}23)"
-_SEMICOLON = rb"(?:;|%(?:25){0,3}3[bB])?"
-_BACKSLASH = rb"(?:\\|%(?:25){0,3}5[cC]){1,4}"
+_AMPERSAND = rb"(?:&|%(?:25){0,3}+26)(?:(?:amp|#0*+38|#[xX]0*+26)(?:;|%3[bB])){0,3}+"
+_HASH = rb"(?:#|%(?:25){0,3}+23)"
+_SEMICOLON = rb"(?:;|%(?:25){0,3}+3[bB])?+"
+_BACKSLASH = rb"(?:\\|%(?:25){0,3}+5[cC]){1,4}+"
 
 
 def _any_case(digits: str) -> bytes:
     return "".join(f"[{d.lower()}{d.upper()}]" if d.isalpha() else d for d in digits).encode()
 
 
-def _any_byte(byte: int) -> bytes:
-    """A byte as it is or percent-encoded."""
-    ways = [re.escape(bytes((byte,))), rb"%(?:25){0,3}" + _any_case(f"{byte:02x}")]
-    ways.append(b"=" + _any_case(f"{byte:02x}"))
+def _byte(byte: int) -> bytes:
+    """A byte percent-encoded, quoted-printable, or as it is."""
+    digits = _any_case(f"{byte:02x}")
+    plain = re.escape(bytes((byte,)))
+    ways = [rb"%(?:25){0,3}+" + digits, b"=" + digits, plain]
     if byte == 0x20:
         ways.append(rb"\+")
-    return b"(?:" + b"|".join(ways) + b")" + _GAP
+    return b"(?:" + b"|".join(ways) + b")"
+
+
+def _any_byte(byte: int) -> bytes:
+    """The same with what may stand behind it."""
+    return b"(?>" + _byte(byte) + b")" + _GAP
 
 
 def _any_writing(value: str) -> bytes:
@@ -355,16 +387,8 @@ def _any_writing(value: str) -> bytes:
 
 def _any_character(character: str) -> bytes:
     code = ord(character)
-    ways = [b"".join(map(_any_byte, data)) for data in _bytes_of(character)]
-    ways += [re.escape(character.encode(each)) for each in _WIDE]
-    ways.append(
-        _AMPERSAND
-        + _HASH
-        + (rb"(?:0*%d|[xX]0*" % code)
-        + _any_case(f"{code:x}")
-        + b")"
-        + _SEMICOLON
-    )
+    number = rb"(?:0*+%d|[xX]0*+" % code + _any_case(f"{code:x}") + b")"
+    ways = [_AMPERSAND + _HASH + number + _SEMICOLON]
     names = [name[:-1] for name in _NAMES.get(character, ())]
     if names:
         ways.append(_AMPERSAND + b"(?:" + "|".join(names).encode() + b")" + _SEMICOLON)
@@ -373,12 +397,16 @@ def _any_character(character: str) -> bytes:
     ways.append(b"".join(_BACKSLASH + b"u" + _any_case(unit) for unit in units))
     if code < 256:
         ways.append(_BACKSLASH + b"x" + _any_case(f"{code:02x}"))
+    else:
+        ways += [re.escape(character.encode(each)) for each in _WIDE]
     if character in '"\\/':
-        ways.append(_BACKSLASH + _any_byte(code))
-    return b"(?:" + b"|".join(ways) + b")" + _GAP
+        ways.append(_BACKSLASH + _byte(code))
+    forms = sorted(_bytes_of(character), key=len, reverse=True)
+    ways += [b"".join(map(_byte, data)) for data in forms]
+    return b"(?>" + b"|".join(ways) + b")" + _GAP
 
 
 _NAMES: dict[str, list[str]] = {}
 for _name, _meaning in html5.items():
-    if _name.endswith(";") and len(_meaning) == 1 and len(_name) <= 9:
+    if _name.endswith(";") and len(_meaning) == 1 and len(_name) <= 9 and _meaning.isascii():
         _NAMES.setdefault(_meaning, []).append(_name)

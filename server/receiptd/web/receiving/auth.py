@@ -73,11 +73,9 @@ class Gate:
         if self._username is None and not self._pins:
             return True
         name_ok = self._username is None or compare_digest(
-            _encoded(username or ""), self._username
+            _encoded((username or "").strip()), self._username
         )
-        pin_ok = not self._pins or _equals_one(
-            (pin or "").strip().encode(errors="replace"), self._pins
-        )
+        pin_ok = not self._pins or _equals_one(_encoded((pin or "").strip()), self._pins)
         return name_ok and pin_ok
 
 
@@ -88,7 +86,7 @@ def _secrets(secrets: Iterable[SecretStr]) -> list[bytes]:
 
 def _encoded(text: str) -> bytes:
     """`text` as it compares; it may hold halves of characters, which no secret does."""
-    return text.strip().encode(errors="replace")
+    return text.encode(errors="replace")
 
 
 def _equals_one(given: bytes, secrets: Sequence[bytes]) -> bool:
