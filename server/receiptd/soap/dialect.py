@@ -39,8 +39,13 @@ class Sendsms(Soap11):  # type: ignore[misc]
         ctx.in_document = parse(ctx.in_string[0], in_string_encoding)
 
     def decompose_incoming_envelope(self, ctx: Any, message: Any = Soap11.REQUEST) -> None:
-        """:raises Fault: where the document is no SOAP 1.1 envelope with the one operation."""
+        """Read the operation, too: of a fault in `deserialize` Spyne would log a traceback.
+
+        :raises Fault: where the document is no SOAP 1.1 envelope with the one operation, or a
+            field came twice or holds elements.
+        """
         ctx.in_body_doc = operation_of(ctx.in_document)
+        ctx.udc.call = read_call(ctx.in_body_doc)
         ctx.method_request_string = OPERATION
 
     def generate_method_contexts(self, ctx: Any) -> tuple[Any, ...]:
@@ -52,7 +57,6 @@ class Sendsms(Soap11):  # type: ignore[misc]
         """The service method gets the texts: what is wrong with one is a matter of the receipt,
         answered with a report code, not of SOAP."""
         post = ctx.udc
-        post.call = read_call(ctx.in_body_doc)
         post.raw = post.whole(blanked(ctx.in_string[0], ctx.in_document))
         ctx.in_object = post.call.values
         # Many times as large as the receipt, which will wait for its commit.
