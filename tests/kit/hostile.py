@@ -167,7 +167,8 @@ class _Maker:
             self.envelope(""),
             self.envelope(f"<{'x' * 300}/>"),
             self.envelope(
-                "<SubmitDeliveryReceipt><PIN href='#a'/><Report href='#a'/></SubmitDeliveryReceipt>"
+                "<SubmitDeliveryReceipt><PIN href='#a'/><Report href='#a'/>"
+                "</SubmitDeliveryReceipt>"
                 f"<multiRef id='a' href='#b'/><multiRef id='b' href='#a'>{secret}</multiRef>"
             ),
             self.envelope("<SubmitDeliveryReceipt>" + "<x><PIN>" * 90),
@@ -203,9 +204,9 @@ class _Maker:
 
     def query(self) -> Hostile:
         """A query of any kind, by any method."""
+        names = (*FIELDS, "token", "reference", "code", "wsdl", "xsd", "d", "id", "SMSSent")
         pairs = [
-            f"{self.pick((*FIELDS, 'token', 'reference', 'code', 'wsdl', 'xsd', 'd', 'id', 'SMSSent'))}="
-            + quote(self.value()[:500], safe="%;!/?:")
+            f"{self.pick(names)}=" + quote(self.value()[:500], safe="%;!/?:")
             for _ in range(self.random.randrange(8))
         ]
         path = self.pick(self.paths) + self.pick(("", "?", "?wsdl&", "?singleWsdl", "?", "?"))
@@ -230,7 +231,8 @@ class _Maker:
             coding = self.pick(("8bit", "base64", "quoted-printable", "x"))
             content = self.pick((self.value(), self.envelope()))
             pieces.append(
-                f"--b\r\nContent-Disposition: {disposition}\r\nContent-ID: <{self.value()[:30]}>\r\n"
+                f"--b\r\nContent-Disposition: {disposition}\r\n"
+                f"Content-ID: <{self.value()[:30]}>\r\n"
                 f"Content-Transfer-Encoding: {coding}\r\n\r\n{content}\r\n"
             )
         body = ("".join(pieces) + self.pick(("--b--", "", "--b"))).encode("utf-8", "replace")

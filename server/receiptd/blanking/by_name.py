@@ -11,7 +11,6 @@ from collections.abc import Iterable
 
 from receiptd.blanking import BLANK
 
-_NAME_END = frozenset(b" \t\r\n/>=")
 _SPACE = b" \t\r\n"
 _VALUE_END = re.compile(rb"[\s,}\])&;]")
 
@@ -37,15 +36,14 @@ def blank_elements(body: bytes, name: bytes) -> bytes:
             pieces += [body[position:behind], BLANK]
             return b"".join(pieces)
         attribute = b"=" in body[behind:start]
+        tag = b"=" + BLANK + b">" if attribute else body[behind : start + 1]
+        pieces += [body[position:behind], tag]
+        if body[start - 1 : start] == b"/":
+            position = start + 1  # an empty element
+            continue
         end = body.find(b"</", start)
         end = len(body) if end < 0 else end
-        pieces += [
-            body[position:behind],
-            b"=" + BLANK + b">" if attribute else body[behind : start + 1],
-        ]
-        if body[start - 1 : start] == b"/":
-            end = start + 1  # an empty element
-        elif end > start + 1:
+        if end > start + 1:
             pieces.append(BLANK)
         position = end
     return b"".join([*pieces, body[position:]])

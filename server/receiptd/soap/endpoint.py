@@ -148,11 +148,13 @@ class SoapEndpoint:
         self._log.taken(self._intake, taken, post.origin, post.started)
 
     def _get(self, request: Request, rest: bytes) -> None:
-        tokens, name = self._apart(rest)
-        if name is None or (tokens and self._intake.gate.admits_token(tokens) is False):
-            refuse_path(request)
-            return
-        asked = name.decode() or _asked_for(request.query)
+        token = ""
+        if rest and rest not in _DOCUMENTS:
+            token = unquote_to_bytes(rest).decode(errors="replace")
+            if not self._intake.gate.admits_token([token]):
+                refuse_path(request)
+                return
+        asked = rest.decode() if rest in _DOCUMENTS else _asked_for(request.query)
         if asked == contract.XSD:
             request.answer(200, contract.xsd(), XML)
             return
@@ -163,7 +165,7 @@ class SoapEndpoint:
                 200,
                 contract.wsdl(
                     location,
-                    path_token=quote(tokens[0], safe="") if tokens else "",
+                    path_token=quote(token, safe=""),
                     query_token=self._query_token(request),
                     single=asked == contract.SINGLE_WSDL,
                 ),
@@ -171,17 +173,6 @@ class SoapEndpoint:
             )
         else:
             request.answer(200, self._page(location), _HTML)
-
-    def _apart(self, rest: bytes) -> tuple[list[str], bytes | None]:
-        """The token in a path, and the document's name behind it; None where nothing is there."""
-        if rest in _DOCUMENTS:
-            return [], rest
-        if not self._intake.gate.asks_token:
-            return [], None
-        token, _, name = rest.partition(b"/")
-        return [unquote_to_bytes(token).decode(errors="replace")], (
-            name if name in _DOCUMENTS else None
-        )
 
     def _query_token(self, request: Request) -> str:
         """The token in a query that is right; empty where there is none."""
@@ -214,7 +205,7 @@ class SoapEndpoint:
         ).encode()
 
 
-_DOCUMENTS = (b"", contract.XSD.encode(), contract.WSDL.encode())
+_DOCUMENTS = (contract.XSD.encode(), contract.WSDL.encode())
 _ASKED = {"wsdl": contract.WSDL, "singlewsdl": contract.SINGLE_WSDL, "xsd": contract.XSD}
 
 
