@@ -90,8 +90,10 @@ class Intake:
                 denied = INVALID_LOGIN
             if denied is not None:
                 return self.reject(origin, raw, denied, "unauthorized")
-            clean = self._secrets.blanked(raw)
-            receipts = [self._secrets.receipt(each, clean) for each in read()]
+            receipts = read()
+            if not self._secrets.absent(raw):
+                clean = self._secrets.blanked(raw)
+                receipts = [self._secrets.receipt(each, clean) for each in receipts]
         except Invalid as error:
             return self.reject(
                 origin, raw, Verdict(Outcome.INVALID, error.text), "invalid", error.field
