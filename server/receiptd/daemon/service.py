@@ -14,6 +14,7 @@ from twisted.application.service import MultiService
 from twisted.internet import defer, task
 from twisted.logger import Logger
 
+from receiptd.blanking.by_value import KnownSecrets
 from receiptd.config import Config, Endpoint, Tls
 from receiptd.config.reloading import taken_over
 from receiptd.daemon import privileges
@@ -99,6 +100,8 @@ class Daemon(MultiService):
             from twisted.internet import reactor
         self._reactor = reactor
         self._config = config
+        self._secrets = KnownSecrets(secrets(config))
+        self.log.clean = self._secrets.blanked_line
         self.listening: defer.Deferred[list[str]] = defer.Deferred()
         self.unanswered = 0
         """How many requests were left without an answer when the time to stop was over."""
@@ -264,6 +267,7 @@ class Daemon(MultiService):
         config, kept = taken_over(self._config, config)
         warn_of_kept(kept)
         # All that can fail comes before anything changes.
+        self._secrets.learn(secrets(config))
         handlers = self._handlers(config)
         material = None
         if self._certificate_files is not None and config.server.tls is not None:
@@ -327,7 +331,7 @@ class Daemon(MultiService):
         }
         for endpoint in config.endpoint:
             self._metrics.expect(endpoint.name)
-            intake = Intake(endpoint, endpoint.bind(), self._pipeline)
+            intake = Intake(endpoint, endpoint.bind(), self._pipeline, self._secrets)
             intake.rate = rate(
                 endpoint.name,
                 endpoint.requests_per_second,
@@ -512,6 +516,16 @@ def tokens(config: Config) -> list[bytes]:
     secrets = [token for endpoint in config.endpoint for token in endpoint.token]
     secrets += [each.token for each in config.api.token]
     return [secret.get_secret_value().encode() for secret in secrets]
+
+
+def secrets(config: Config) -> list[str]:
+    """Every PIN, token and password that posts and requests may carry."""
+    found = [each.token for each in config.api.token]
+    for endpoint in config.endpoint:
+        found += [*endpoint.pin, *endpoint.token]
+        if endpoint.basic:
+            found += endpoint.basic.password
+    return [secret.get_secret_value() for secret in found]
 
 
 def address(bound: Any, secure: bool = False) -> str:

@@ -45,6 +45,8 @@ class Log:
         :param opening: within it a file is opened, now and later.
         :raises LogError: where the file cannot be opened.
         """
+        self.clean: Callable[[str], str] | None = None
+        """Gives a text without the secrets that are known, where any are."""
         self._opening = opening
         self._file = _path(settings)
         self._sink = Sink(self._file, opening=opening)
@@ -87,7 +89,9 @@ class Log:
         return level in self._levels
 
     def write(self, lines: str) -> None:
-        """Write whole lines. Never fails, and does not wait."""
+        """Write whole lines, without any secret that is known. Never fails, and does not wait."""
+        if self.clean is not None and self.clean(lines) != lines:
+            lines = "".join(f"{self.clean(line)}\n" for line in lines.split("\n")[:-1])
         # A half of a surrogate pair, which a request may well carry, is shown as an escape.
         self._sink.write(lines.encode("utf-8", "backslashreplace"))
 

@@ -9,22 +9,22 @@ them in the one documented way:
   database keeps as text, becomes U+FFFD.
 - Names compare without case. A field's value is its first one that is not empty, the body's
   before the query's. An empty value is no value. Further, different values are kept aside.
-- A multipart form's plain fields count as form fields; its files do not. It is read by RFC 7578:
-  one level deep, no transfer encodings (the email package follows nested parts until Python's
-  stack is used up).
+- A multipart form's plain fields count as form fields; its files do not.
+- Whatever the Content-Type says: fields that stand in a line each are read as well, and so is
+  `&amp;` for `&`, and a `?` in the query that the provider puts before its own parameters.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable
 from functools import lru_cache
-from typing import NamedTuple, TypeAlias
+from typing import TypeAlias
 from urllib.parse import unquote_to_bytes
 
-BLANK_TEXT = "***"
-"""What stands in place of a secret."""
-BLANK = BLANK_TEXT.encode()
+from receiptd.blanking import BLANK, BLANK_TEXT
+from receiptd.blanking.by_name import blank_elements, blank_members
+from receiptd.providers.multipart import form_parts
 
 
 class Invalid(Exception):
@@ -98,7 +98,7 @@ class Fields:
         for key, (name, first, others) in self._values.items():
             if key in known and not others:
                 continue
-            if key.casefold() in self._secrets:
+            if _is_secret(key.casefold(), self._secrets):
                 continue
             if key not in known:
                 extra[name] = [first, *others] if others else first
@@ -149,8 +149,10 @@ class Post:
                     body = _blank_multipart(content_type, body, secrets, charset)
             else:
                 body = _take_apart(body, charset, secrets, self._pairs)
+                if secrets:
+                    body = _blank_others(body, secrets)
         if query:
-            query = b"?" + _take_apart(query, charset, secrets, self._pairs)
+            query = b"?" + _take_apart(query, charset, secrets, self._pairs, query=True)
         self.raw = query + b"\n" + body if query and body else query or body
         """The post as it came, secrets blanked: the body, preceded, where there is a query,
         by `?`, the query and (where there is a body too) a line feed."""
@@ -205,29 +207,73 @@ _known_name = lru_cache(1024)(_name)
 _LONGEST_KNOWN = 64
 
 
-def _take_apart(raw: bytes, charset: str, secrets: frozenset[str], pairs: list[Pair]) -> bytes:
+def _is_secret(key: str, secrets: frozenset[str]) -> bool:
+    """Whether a field of this name holds a secret: also as `pin[]`, `pin[0]`, `login[pin]`."""
+    if key in secrets:
+        return True
+    return "[" in key and any(
+        piece.strip() in secrets for piece in key.replace("]", "[").split("[")
+    )
+
+
+_ENTITIES = re.compile("^(?:amp;)+")
+_FIELD_START = re.compile(r"[A-Za-z_][\w.\[\]-]{0,63}=", re.ASCII)
+
+
+def looks_like_form(body: bytes) -> bool:
+    """Whether `body` begins as a form does: with a name and an equals sign."""
+    return bool(_FIELD_START.match(body[:80].lstrip(b"\r\n &").decode("latin-1")))
+
+
+def _separator(text: str) -> str:
+    """What stands between the pairs of `text`: `&`, or a line feed where each line is a pair."""
+    if "&" in text or "\n" not in text:
+        return "&"
+    lines = text.splitlines()
+    return "\n" if all(map(_FIELD_START.match, filter(None, lines))) else "&"
+
+
+def _second_question_mark(text: str) -> str:
+    """A query in which the provider has put another `?` before its own parameters."""
+    before, mark, behind = text.partition("?")
+    return f"{before}&{behind}" if mark and _FIELD_START.match(behind) else text
+
+
+def _take_apart(
+    raw: bytes, charset: str, secrets: frozenset[str], pairs: list[Pair], *, query: bool = False
+) -> bytes:
     """Append the pairs of `raw` to `pairs`; returns it with the values of `secrets` blanked."""
     trimmed = raw.strip(b"\r\n")
     text = trimmed.decode("latin-1")
+    if query and "?" in text:
+        text = _second_question_mark(text)
     plain = text.isascii() and "\0" not in text
-    pieces = text.split("&")
+    separator = _separator(text)
+    entities = "&amp;" in text
+    pieces = text.split(separator)
     secret = False
     for index, piece in enumerate(pieces):
         if not piece:
             continue
         name, _, value = piece.partition("=")
+        if entities:
+            name = _ENTITIES.sub("", name)
         known = _known_name if len(name) <= _LONGEST_KNOWN else _name
         key, sent = known(name, charset)
-        if key in secrets and value:
-            pieces[index] = f"{name}={BLANK_TEXT}"
+        if value and _is_secret(key, secrets):
+            pieces[index] = f"{piece.partition('=')[0]}={BLANK_TEXT}"
             secret = True
+        if value and value[-1] in "\r\n":
+            value = value.rstrip("\r\n")  # a line feed behind a field: a form escapes its own
         if not plain or "%" in value or "+" in value:
             value = _text(value, charset)
         pairs.append((key, sent, value))
     if secrets and ";" in text:
         pieces = [_blank_behind_semicolon(piece, secrets, charset) for piece in pieces]
         secret = True
-    return raw.replace(trimmed, "&".join(pieces).encode("latin-1"), 1) if secret else raw
+    if not secret:
+        return raw
+    return raw.replace(trimmed, separator.join(pieces).encode("latin-1"), 1)
 
 
 def _blank_behind_semicolon(piece: str, secrets: frozenset[str], charset: str) -> str:
@@ -237,53 +283,26 @@ def _blank_behind_semicolon(piece: str, secrets: frozenset[str], charset: str) -
     position = 0
     for part in piece.split(";"):
         name, equals, value = part.partition("=")
-        if value and _name(name, charset)[0] in secrets:
+        if value and _is_secret(_name(name, charset)[0], secrets):
             return piece[:position] + name + equals + BLANK_TEXT
         position += len(part) + 1
     return piece
 
 
-# RFC 2046, 5.1.1: a boundary has at most 70 characters.
-_BOUNDARY = re.compile(r';\s*boundary\s*=\s*(?:"([^"\r\n]{1,70})"|([^\s;"]{1,70}))', re.I)
-_DISPOSITION = re.compile(rb"^content-disposition[ \t]*:([^\r\n]*)", re.I | re.M)
-_PARAMETER = re.compile(rb';[ \t]*(name|filename\*?)[ \t]*=[ \t]*(?:"([^"]*)"|([^\s;"]*))', re.I)
-_BLANK_LINE = re.compile(rb"\r?\n\r?\n")
-
-
-class _Part(NamedTuple):
-    """A part of a multipart form: its name, whether it is a file, and where its value lies."""
-
-    name: bytes
-    file: bool
-    start: int
-    end: int
-
-
-def _parts(content_type: str, body: bytes) -> Iterator[_Part]:
-    found = _BOUNDARY.search(content_type)
-    if found is None:
-        return
-    boundary = (found[1] or found[2]).encode("latin-1", "replace")
-    delimiter = re.compile(rb"(?:\A|\r?\n)--" + re.escape(boundary) + rb"(--)?[ \t]*(?=\r?\n|\Z)")
-    delimiters = list(delimiter.finditer(body))
-    ends = [match.start() for match in delimiters[1:]] + [len(body)]
-    for match, end in zip(delimiters, ends, strict=False):
-        if match[1]:
-            return
-        head = _BLANK_LINE.search(body, match.end(), end)
-        disposition = head and _DISPOSITION.search(body, match.end(), head.start())
-        if head and disposition:
-            parameters = {
-                key.lower(): quoted or bare
-                for key, quoted, bare in _PARAMETER.findall(disposition[1])
-            }
-            if b"name" in parameters:
-                yield _Part(parameters[b"name"], len(parameters) > 1, head.end(), end)
+def _blank_others(body: bytes, secrets: frozenset[str]) -> bytes:
+    """A body that is no form, with what looks like a secret's member or element blanked."""
+    start = body[:64].lstrip()[:1]
+    if start in (b"{", b"["):
+        return blank_members(body, secrets)
+    if start == b"<":
+        for name in secrets:
+            body = blank_elements(body, name.encode())
+    return body
 
 
 def _multipart(content_type: str, body: bytes, charset: str) -> list[Pair]:
-    pairs = []
-    for part in _parts(content_type, body):
+    pairs: list[Pair] = []
+    for part in form_parts(content_type, body):
         if not part.file:
             name = _decode(part.name, charset).strip()
             value = _decode(body[part.start : part.end], charset)
@@ -296,13 +315,13 @@ def _blank_multipart(
 ) -> bytes:
     """`body` with the parts named in `secrets` blanked; where it cannot be taken apart and yet
     names a secret, all of it."""
-    parts = list(_parts(content_type, body))
+    parts = list(form_parts(content_type, body))
     if not parts and any(secret.encode() in body.lower() for secret in secrets):
         return BLANK
     pieces, position = [], 0
     for part in parts:
         name = _decode(part.name, charset).strip().casefold()
-        if name in secrets and part.end > part.start:
+        if _is_secret(name, secrets) and part.end > part.start:
             pieces += [body[position : part.start], BLANK]
             position = part.end
     return b"".join([*pieces, body[position:]])

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from copy import deepcopy
-from functools import cache
+from functools import cache, lru_cache
 from importlib.resources import files
 from ipaddress import IPv4Address, IPv6Address
 from typing import Any
@@ -19,6 +19,8 @@ from lxml import etree
 
 WSDL = "sendsms5.wsdl"
 XSD = "sendsms5.xsd"
+SINGLE_WSDL = "singlewsdl"
+"""What a query asks for that wants WSDL and schema as one document."""
 
 _SOAP_ADDRESS = ".//{http://schemas.xmlsoap.org/wsdl/soap/}address"
 _IMPORT = ".//{http://www.w3.org/2001/XMLSchema}import"
@@ -57,14 +59,30 @@ def location(
     return f"{base}/{quote(path.lstrip('/'), safe=_IN_PATH)}"
 
 
-def wsdl(location: str) -> bytes:
+@lru_cache(64)
+def wsdl(
+    location: str, *, path_token: str = "", query_token: str = "", single: bool = False
+) -> bytes:
     """The WSDL of the service at `location`, as UTF-8. Its schema is `sendsms5.xsd` beneath.
 
+    Made once for each address.
+
+    :param path_token: the endpoint's token, encoded, where clients are to post it in the path.
+    :param query_token: the same, where they are to post it in the query.
+    :param single: whether the schema stands in the document, for clients that import none.
     :raises ValueError: where `location` holds a character that XML cannot (a control character).
     """
     document = deepcopy(_parsed(WSDL))
-    document.find(_SOAP_ADDRESS).set("location", location)
-    document.find(_IMPORT).set("schemaLocation", f"{location.rstrip('/')}/{XSD}")
+    address = f"{location.rstrip('/')}/{path_token}" if path_token else location
+    if query_token:
+        address += f"?token={query_token}"
+    document.find(_SOAP_ADDRESS).set("location", address)
+    imported = document.find(_IMPORT)
+    if single:
+        schema = imported.getparent()
+        schema.getparent().replace(schema, deepcopy(_parsed(XSD).getroot()))
+    else:
+        imported.set("schemaLocation", f"{location.rstrip('/')}/{XSD}")
     return _serialized(document)
 
 

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from html import escape
+from urllib.parse import quote, unquote_to_bytes
 
 from spyne import Fault
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 
 from receiptd.providers import Post
+from receiptd.providers.post import looks_like_form
 from receiptd.receipt import Outcome, Verdict
 from receiptd.soap import contract
-from receiptd.soap.dialect import blanked, charset_of
+from receiptd.soap.envelope import charset_of
+from receiptd.soap.pin import blanked
+from receiptd.soap.related import TYPE as RELATED
+from receiptd.soap.related import root_part
 from receiptd.soap.service import SoapPost
 from receiptd.soap.transport import Response, SoapTransport
 from receiptd.web.receiving.auth import TOKEN_FIELD
@@ -69,8 +74,12 @@ class SoapEndpoint:
     def _post(self, request: Request, path_token: bytes) -> None:
         body = request.body()
         content_type = request.header(b"Content-Type")
-        # By its first character: clients such as `curl --data-binary` call XML a form.
-        if not is_xml(body) and content_type.lower().startswith(_FORMS):
+        # By its first character: clients such as `curl --data-binary` call XML a form, and others
+        # send a form as text, as JSON, or as nothing.
+        kind = content_type[:40].lower()
+        if not is_xml(body) and (
+            kind.startswith(_FORMS) or (looks_like_form(body) and not kind.startswith(RELATED))
+        ):
             self._form.take(request, body, path_token)
             return
         if self._intake.rate is not None and (seconds := self._intake.rate.wait()):
@@ -84,9 +93,23 @@ class SoapEndpoint:
         post = SoapPost(
             self._intake, Origin(request.peer, content_type, request.request_id), denied, started
         )
+        if kind.startswith(RELATED) and not is_xml(body):
+            self._post_related(request, body, post)
+            return
         self._transport.submit(body, charset_of(content_type), post).addCallback(
             self._respond, request, body, post
         ).addErrback(failed, request)
+
+    def _post_related(self, request: Request, body: bytes, post: SoapPost) -> None:
+        """Take the envelope of a multipart/related body."""
+        try:
+            root = root_part(post.origin.content_type, body)
+        except Fault as fault:
+            response = succeed(Response(self._transport.fault(fault), fault))
+        else:
+            post.before, post.behind = body[: root.start], body[root.end :]
+            response = self._transport.submit(body[root.start : root.end], root.charset, post)
+        response.addCallback(self._respond, request, body, post).addErrback(failed, request)
 
     def _slow_down(self, request: Request, text: str, seconds: int) -> None:
         """429, and for whoever reads the body a `Server` fault.
@@ -115,7 +138,7 @@ class SoapEndpoint:
             request.answer(500, envelope, reply_type, (RETRY_AFTER,))
             self._note(post, Verdict(Outcome.BUSY, fault.faultstring), "busy")
             return None
-        verdict = Verdict(Outcome.INVALID, fault.faultstring)
+        verdict = self._intake.blanked(Verdict(Outcome.INVALID, fault.faultstring))
         kept = self._intake.reject(post.origin, blanked(body), verdict, "unreadable")
 
         def answer(_: Taken) -> None:
@@ -130,14 +153,40 @@ class SoapEndpoint:
         self._log.taken(self._intake, taken, post.origin, post.started)
 
     def _get(self, request: Request, rest: bytes) -> None:
-        if rest == contract.XSD.encode():
+        token = ""
+        if rest and rest not in _DOCUMENTS:
+            token = unquote_to_bytes(rest).decode(errors="replace")
+            if not self._intake.gate.admits_token([token]):
+                refuse_path(request)
+                return
+        asked = rest.decode() if rest in _DOCUMENTS else _asked_for(request.query)
+        if asked == contract.XSD:
             request.answer(200, contract.xsd(), XML)
-        elif rest == contract.WSDL.encode() or (not rest and request.query.lower() == b"wsdl"):
-            request.answer(200, contract.wsdl(self._location(request)), XML)
-        elif rest:
-            refuse_path(request)
+            return
+        location = self._location(request)
+        if asked in (contract.WSDL, contract.SINGLE_WSDL):
+            # A client posts to the address that it reads here, so it bears the token of this one.
+            request.answer(
+                200,
+                contract.wsdl(
+                    location,
+                    path_token=quote(token, safe=""),
+                    query_token=self._query_token(request),
+                    single=asked == contract.SINGLE_WSDL,
+                ),
+                XML,
+            )
         else:
-            request.answer(200, self._page(self._location(request)), _HTML)
+            request.answer(200, self._page(location), _HTML)
+
+    def _query_token(self, request: Request) -> str:
+        """The token in a query that is right; empty where there is none."""
+        if not self._intake.gate.asks_token or not request.query:
+            return ""
+        for token in Post("GET", request.query, token=TOKEN_FIELD).tokens:
+            if self._intake.gate.admits_token([token]):
+                return quote(token, safe="")
+        return ""
 
     def _location(self, request: Request) -> str:
         return contract.location(
@@ -159,6 +208,23 @@ class SoapEndpoint:
             f"<code>{url}</code>. Its contract is the WSDL at "
             f'<a href="{url}?wsdl">{url}?wsdl</a>.</p>\n</body></html>\n'
         ).encode()
+
+
+_DOCUMENTS = (contract.XSD.encode(), contract.WSDL.encode())
+_ASKED = {"wsdl": contract.WSDL, "singlewsdl": contract.SINGLE_WSDL, "xsd": contract.XSD}
+
+
+def _asked_for(query: bytes) -> str:
+    """The document that a query asks for, as clients of Axis, CXF, .NET and others do: `?wsdl`
+    in any case, also `wsdl=` and `wsdl=1`, `?singleWsdl`, `?xsd=...`; empty for none."""
+    for pair in query[:_LONGEST_QUERY].split(b"&"):
+        found = _ASKED.get(pair.partition(b"=")[0].strip().lower().decode("latin-1"))
+        if found:
+            return found
+    return ""
+
+
+_LONGEST_QUERY = 2048
 
 
 def is_xml(body: bytes) -> bool:

@@ -9,7 +9,8 @@ from spyne import Application, DateTime, Fault, Integer32, Service, Unicode, rpc
 
 from receiptd.providers.csoft import Csoft, report_of
 from receiptd.receipt import Outcome, Verdict
-from receiptd.soap.dialect import NO_CALL, OPERATION, Call, Sendsms
+from receiptd.soap.dialect import Sendsms
+from receiptd.soap.envelope import NO_CALL, OPERATION, Call
 from receiptd.web.receiving.intake import Intake, Origin, Taken
 
 ELEMENTS = "http://www.csoft.co.uk/dtd/sendsms5.xsd"
@@ -24,7 +25,12 @@ _Required = Unicode(min_occurs=1, nillable=False)
 
 @dataclass(slots=True)
 class SoapPost:
-    """A request on its way through Spyne: its contexts' `udc`."""
+    """A request on its way through Spyne: its contexts' `udc`.
+
+    Spyne's steps hand each other nothing but the context, so what they find is noted here: the
+    endpoint makes it, the dialect fills in `call` and `raw`, the service method `taken`, and the
+    endpoint reads that for the answer.
+    """
 
     intake: Intake
     origin: Origin
@@ -36,6 +42,13 @@ class SoapPost:
     raw: bytes = b""
     """The body, the PIN blanked."""
     taken: Taken | None = None
+    before: bytes = b""
+    """What the body has before the envelope: of multipart/related, other parts and headers."""
+    behind: bytes = b""
+
+    def whole(self, envelope: bytes) -> bytes:
+        """The body around `envelope`."""
+        return self.before + envelope + self.behind if self.before or self.behind else envelope
 
 
 class CSoftSmsService(Service):  # type: ignore[misc]
@@ -75,7 +88,7 @@ class CSoftSmsService(Service):  # type: ignore[misc]
         csoft = cast(Csoft, post.intake.provider)
         taken = post.intake.take(
             post.origin,
-            (Username, PIN),
+            lambda: (Username, PIN),
             post.raw,
             lambda: [
                 csoft.receipt(

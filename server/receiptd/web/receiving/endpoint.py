@@ -5,6 +5,7 @@ from __future__ import annotations
 from time import monotonic
 from urllib.parse import unquote_to_bytes
 
+from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -103,7 +104,7 @@ class ProviderEndpoint:
         origin = Origin(request.peer, post.content_type, request.request_id)
         intake.take(
             origin,
-            self._provider.credentials(post),
+            lambda: self._provider.credentials(post),
             post.raw,
             lambda: self._provider.read(post),
             denied,
@@ -111,11 +112,33 @@ class ProviderEndpoint:
 
     def _answer(
         self, taken: Taken, request: Request, post: Post, origin: Origin, started: float
+    ) -> Deferred[None] | None:
+        try:
+            if taken.receipts:
+                reply = self._provider.answer(taken.receipts, taken.verdicts)
+            else:
+                reply = self._provider.refuse(post, taken.verdicts[0])
+        except Exception:
+            return self._mistaken(taken, request, post, origin, started)
+        self._send(reply, taken, request, origin, started)
+        return None
+
+    def _mistaken(
+        self, taken: Taken, request: Request, post: Post, origin: Origin, started: float
+    ) -> Deferred[None]:
+        """Answer where the provider's module failed to word the answer: 503, and the post is
+        kept. It may be stored as a receipt already; the same one again is a repetition."""
+        kept = self.intake.mistaken(origin, post.raw, "wording the answer")
+
+        def answer(failed: Taken) -> None:
+            reply = Reply(503, failed.verdicts[0].text.encode() + b"\n")
+            self._send(reply, taken, request, origin, started)
+
+        return kept.addCallback(answer)
+
+    def _send(
+        self, reply: Reply, taken: Taken, request: Request, origin: Origin, started: float
     ) -> None:
-        if taken.receipts:
-            reply = self._provider.answer(taken.receipts, taken.verdicts)
-        else:
-            reply = self._provider.refuse(post, taken.verdicts[0])
         headers: tuple[bytes, ...] = ()
         if reply.status == 503:
             headers = (RETRY_AFTER,)

@@ -10,6 +10,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from receiptd.blanking.by_value import KnownSecrets
 from receiptd.config import Endpoint
 from receiptd.pipeline import Busy, Pipeline
 from receiptd.providers import Invalid, Provider
@@ -23,6 +24,7 @@ MISTAKE = Verdict(Outcome.BUSY, "something went wrong here; the log says what")
 INVALID_LOGIN = Verdict(
     Outcome.UNAUTHORIZED, "the username or the PIN in the post is not the endpoint's"
 )
+NOTHING = Verdict(Outcome.INVALID, "the post carries no receipt")
 RETRY_AFTER = b"Retry-After: 5\r\n"
 
 
@@ -49,18 +51,28 @@ class Taken(NamedTuple):
 class Intake:
     """One endpoint: its provider, its gate, and the pipeline behind them."""
 
-    def __init__(self, endpoint: Endpoint, provider: Provider, pipeline: Pipeline) -> None:
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        provider: Provider,
+        pipeline: Pipeline,
+        secrets: KnownSecrets | None = None,
+    ) -> None:
+        """
+        :param secrets: of the whole configuration: none of them is kept, whatever a post is.
+        """
         self.name = endpoint.name
         self.provider = provider
         self.gate = Gate(endpoint)
         self.rate: Rate | None = None
         """How many requests per second it takes; None: as many as come."""
         self._pipeline = pipeline
+        self._secrets = secrets or KnownSecrets()
 
     def take(
         self,
         origin: Origin,
-        credentials: tuple[str | None, str | None],
+        credentials: Callable[[], tuple[str | None, str | None]],
         raw: bytes,
         read: Callable[[], Sequence[Receipt]],
         denied: Verdict | None = None,
@@ -68,31 +80,46 @@ class Intake:
         """Check the credentials, read the receipts, store them. Never fails: what went wrong is
         the verdict.
 
-        :param raw: the post, secrets blanked, to be kept where it is no receipt.
+        :param credentials: gives the username and the PIN of the post.
+        :param raw: the post, secrets blanked by name, to be kept where it is no receipt.
         :param read: gives the receipts, or raises `Invalid`.
         :param denied: why the request itself may not pass, where it may not.
         """
-        if denied is None and not self.gate.login(*credentials):
-            denied = INVALID_LOGIN
-        if denied is not None:
-            return self.reject(origin, raw, denied, "unauthorized")
         try:
+            if denied is None and not self.gate.login(*credentials()):
+                denied = INVALID_LOGIN
+            if denied is not None:
+                return self.reject(origin, raw, denied, "unauthorized")
             receipts = read()
+            if not self._secrets.absent(raw):
+                clean = self._secrets.blanked(raw)
+                receipts = [self._secrets.receipt(each, clean) for each in receipts]
         except Invalid as error:
             return self.reject(
                 origin, raw, Verdict(Outcome.INVALID, error.text), "invalid", error.field
             )
         except Exception:
-            # A mistake of ours: the post is kept, since the provider may never send it again.
-            _log.failure(
-                "{provider}: reading a post",
-                provider=self.provider.name,
-                request_id=origin.request_id,
-            )
-            return self.reject(origin, raw, MISTAKE, "unreadable")
+            return self.mistaken(origin, raw, "reading a post")
+        if not receipts:
+            return self.reject(origin, raw, NOTHING, "invalid")
         return self._pipeline.accept(receipts).addCallbacks(
             lambda verdicts: Taken(receipts, verdicts), _busy
         )
+
+    def mistaken(self, origin: Origin, raw: bytes, doing: str) -> Deferred[Taken]:
+        """Keep a post that a mistake of ours came of, since the provider may never send it again.
+        Called where the exception is handled."""
+        _log.failure(
+            "{provider}: {doing}",
+            provider=self.provider.name,
+            doing=doing,
+            request_id=origin.request_id,
+        )
+        return self.reject(origin, raw, MISTAKE, "unreadable")
+
+    def blanked(self, verdict: Verdict) -> Verdict:
+        """`verdict` with no known secret in its text."""
+        return verdict._replace(text=self._secrets.blanked_text(verdict.text))
 
     def reject(
         self,
@@ -102,17 +129,20 @@ class Intake:
         reason: str,
         field: str | None = None,
     ) -> Deferred[Taken]:
-        """Keep a post that is no receipt; fires with `verdict`, or with busy."""
+        """Keep a post that is no receipt; fires with `verdict`, or with busy. No known secret is
+        in what is kept, nor in the verdict's text."""
+        verdict = self.blanked(verdict)
+        blanked = self._secrets.blanked_text
         rejection = Rejection(
             received_at=datetime.now(UTC),
             endpoint=self.name,
             provider=self.provider.name,
             reason=reason,
-            field=field,
+            field=blanked(field) if field else field,
             text=verdict.text,
             peer=origin.peer,
-            content_type=origin.content_type or None,
-            raw=raw,
+            content_type=blanked(origin.content_type) or None,
+            raw=self._secrets.blanked(raw),
         )
         return self._pipeline.reject(rejection).addCallbacks(
             lambda _: Taken((), (verdict,), reason), _busy
