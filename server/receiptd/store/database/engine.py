@@ -19,6 +19,7 @@ from sqlalchemy.exc import (
     SQLAlchemyError,
 )
 
+from receiptd import __version__
 from receiptd.errors import UserError
 from receiptd.store.schema import REVISION
 
@@ -40,6 +41,11 @@ _POSTGRESQL = {
     "keepalives_count": 3,
 }
 """libpq's parameters; the URL may say otherwise."""
+
+_NO_PSYCOPG = (
+    "PostgreSQL needs psycopg. In a checkout: .venv/bin/pip install -e '.[postgresql]'; "
+    "elsewhere: pip install 'psycopg[binary]', with the pip of receiptd's own environment"
+)
 
 _FILE_MODE = 0o640
 """Of a new database: it holds people's phone numbers."""
@@ -75,12 +81,16 @@ def open_engine(url: str, *, writes: bool = True) -> Engine:
     try:
         parsed = parse(url)
         engine = create_engine(parsed, **_options(parsed))
-    except (ArgumentError, NoSuchModuleError) as error:
+    except NoSuchModuleError as error:
         raise StoreError(f"store.url: {error}") from None
-    except ModuleNotFoundError as error:
+    except (ArgumentError, ValueError):
+        # What SQLAlchemy says may name a part of the URL, and that may be one of its password.
         raise StoreError(
-            f"store.url: {error}. PostgreSQL needs: pip install 'receiptd[postgresql]'"
+            "store.url: cannot be read as a URL (it is not shown here): expected "
+            "sqlite:///FILE or postgresql+psycopg://USER:PASSWORD@HOST/DATABASE"
         ) from None
+    except ModuleNotFoundError as error:
+        raise StoreError(f"store.url: {error}. {_NO_PSYCOPG}") from None
     if engine.dialect.name == "sqlite":
         event.listen(engine, "connect", _prepare_sqlite)
         event.listen(engine, "begin", _begin_immediate if writes else _begin_deferred)
@@ -97,19 +107,27 @@ def parse(url: str) -> URL:
     where libpq takes one as well, is put in its usual place, where it is hidden.
 
     :raises ArgumentError: where it is none.
+    :raises ValueError: where its port is no number.
     """
     parsed = make_url(url)
     if parsed.drivername == "postgresql":
         parsed = parsed.set(drivername="postgresql+psycopg")
     password = parsed.query.get("password")
-    if isinstance(password, str):
+    if password is not None:
+        # libpq takes the last one, too.
+        password = password if isinstance(password, str) else password[-1]
         parsed = parsed.difference_update_query(["password"]).set(password=password)
     return parsed
 
 
 def shown(url: URL) -> str:
-    """`url` (as `parse` gives it) for people: without passwords, also that of a client's key."""
-    return url.difference_update_query(["sslpassword"]).render_as_string()
+    """`url` (as `parse` gives it) for people: without passwords, also that of a client's key,
+    and with the whole path of SQLite's file."""
+    secret = [name for name in url.query if name.lower().endswith("password")]
+    url = url.difference_update_query(secret)
+    if (file := _file(url)) is not None:
+        url = url.set(database=str(file))
+    return url.render_as_string()
 
 
 def _options(url: URL) -> dict[str, Any]:
@@ -168,10 +186,14 @@ def _take_turn(connection: Any) -> None:
 
 def sqlite_file(url: str) -> Path | None:
     """The file of a SQLite URL; None for another database."""
-    parsed = make_url(url)
-    if parsed.get_backend_name() != "sqlite" or not parsed.database:
+    return _file(make_url(url))
+
+
+def _file(url: URL) -> Path | None:
+    """Absolute, for the log and for errors: the working directory is seen in neither."""
+    if url.get_backend_name() != "sqlite" or not url.database:
         return None
-    return Path(parsed.database)
+    return Path(url.database).absolute()
 
 
 def check_file(url: str, *, create: bool) -> None:
@@ -259,10 +281,7 @@ def upgrade(engine: Engine) -> str | None:
     if before == REVISION:
         return before
     if before is not None and before > REVISION:
-        raise StoreError(
-            f"{shown(engine.url)}: the database is at revision {before}, this "
-            f"receiptd knows {REVISION}: upgrade receiptd"
-        )
+        raise _of_another_revision(engine, before)
     from alembic import command
     from alembic.config import Config
 
@@ -294,16 +313,34 @@ def require(engine: Engine) -> None:
     """
     found = revision(engine)
     if found != REVISION:
-        stands = f"at revision {found}" if found else "empty"
-        raise StoreError(
-            f"{shown(engine.url)}: the database is {stands}, this receiptd needs "
-            f"{REVISION}: run receiptd db upgrade"
+        raise _of_another_revision(engine, found)
+
+
+def _of_another_revision(engine: Engine, found: str | None) -> StoreError:
+    """The one advice for a database that this receiptd cannot use as it is."""
+    stands = f"at revision {found}" if found else "empty"
+    text = f"{shown(engine.url)}: the database is {stands}, "
+    if found is not None and found > REVISION:
+        # No command of this version mends it: a newer one has changed the tables.
+        return StoreError(
+            f"{text}and this receiptd ({__version__}) knows revisions up to {REVISION}: a newer "
+            "receiptd has used it; upgrade receiptd to that version or a later one"
         )
+    return StoreError(f"{text}this receiptd needs {REVISION}: run receiptd db upgrade")
 
 
 def unreachable(engine: Engine, error: SQLAlchemyError) -> str:
     """A sentence for a database that does not answer; the password stays out of it."""
-    return f"{shown(engine.url)}: the database does not answer: {_said(error)}"
+    said = _said(error)
+    password = engine.url.password
+    if password:
+        said = said.replace(str(password), "***")
+    if "no password supplied" in said:
+        said += (
+            ". Name a file with the password as store.password_file, or one of libpq's kind with "
+            "PGPASSFILE"
+        )
+    return f"{shown(engine.url)}: the database does not answer: {said}"
 
 
 def cause(error: BaseException) -> str:
