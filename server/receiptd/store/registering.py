@@ -104,9 +104,16 @@ class Registering(Matching):
             self.save(connection, [tracked])
         return True
 
-    def delete(self, connection: Connection, provider: str, message_id: str) -> int:
-        """Forget a message: every row of the identifier, whatever its recipients. Receipts stay
-        as they are, verdict included, and are about no message any more.
+    def delete(
+        self,
+        connection: Connection,
+        provider: str,
+        message_id: str,
+        recipient_key: str | None = None,
+    ) -> int:
+        """Forget a message: every row of the identifier, whatever its recipients, or the one row
+        whose recipient compares as `recipient_key`. Receipts stay as they are, verdict included,
+        and are about no message any more.
 
         With a provider's last message `match = "auto"` is off for it again, also in servers
         that run: these look again whenever a receipt matches nothing.
@@ -115,13 +122,18 @@ class Registering(Matching):
         """
         mark = self._lookup.mark
         where = f"provider = {mark} AND message_key = {mark}"
-        name = (provider, match_key(message_id))
+        name = [provider, match_key(message_id)]
+        if recipient_key is not None:
+            where += f" AND recipient_key = {mark}"
+            name.append(recipient_key)
         connection.exec_driver_sql(
             "UPDATE receipts SET message_ref = NULL WHERE message_ref IN "
             f"(SELECT id FROM messages WHERE {where})",
-            name,
+            tuple(name),
         )
-        deleted = connection.exec_driver_sql(f"DELETE FROM messages WHERE {where}", name).rowcount
+        deleted = connection.exec_driver_sql(
+            f"DELETE FROM messages WHERE {where}", tuple(name)
+        ).rowcount
         if deleted:
             connection.exec_driver_sql(
                 f"DELETE FROM matching WHERE provider = {mark} "

@@ -14,6 +14,7 @@ from sqlalchemy import Connection, Engine
 from receiptd.message import Message
 from receiptd.store.database.write_turns import WriteTurns
 from receiptd.store.matching import Policy
+from receiptd.store.phone import e164
 from receiptd.store.registering import Registering
 
 
@@ -66,12 +67,14 @@ class Registry:
             results += self._turns.take(register)
         return results
 
-    def delete(self, provider: str, message_id: str) -> int:
-        """Delete the message of this identifier; returns how many rows that were, one for each
-        recipient. `Registering.delete` says what becomes of its receipts and of `auto`.
+    def delete(self, provider: str, message_id: str, recipient: str | None = None) -> int:
+        """Delete the message of this identifier, or its row for one recipient; returns how many
+        rows that were, one for each recipient. `Registering.delete` says what becomes of its
+        receipts and of `auto`.
 
         :raises StoreError: where the database stays locked.
         """
+        key = None if recipient is None else e164(recipient, self._regions.get(provider))
         return self._turns.take(
-            lambda connection: self._matching.delete(connection, provider, message_id)
+            lambda connection: self._matching.delete(connection, provider, message_id, key)
         )
