@@ -62,6 +62,16 @@ def registered(database) -> int:
 
 # --- add
 
+SAID_OF_CSOFT = [
+    "This is the first message of csoft. From now on its receipts are checked: a",
+    "receipt about a message that is not registered, or about another recipient, is",
+    "answered Report -1 and stored with the verdict unknown-message or",
+    "wrong-recipient. So register each message that you send by csoft.",
+    "If this was a test, delete it: receiptd message delete csoft MESSAGE_ID. With",
+    "the last message of a provider its receipts are no longer checked. To turn",
+    'checking off for good: match = "never" in the endpoint.',
+]
+
 
 def test_add_tells_what_happened_for_each_recipient(store):
     numbers = ("447700912345", "+44 7700 912345", "447700912346")
@@ -71,6 +81,7 @@ def test_add_tells_what_happened_for_each_recipient(store):
         "registered: csoft 4A2E3C10 to 447700912345",
         "unchanged: csoft 4A2E3C10 to +44 7700 912345",
         "registered: csoft 4A2E3C10 to 447700912346",
+        *SAID_OF_CSOFT,
     ]
     again = run(
         *("message", "add", "csoft", "4a2e3c10", "--recipient", numbers[2]),
@@ -95,7 +106,10 @@ def test_add_without_a_recipient_is_about_any(store):
 def test_add_tells_of_receipts_that_had_come_before(store):
     store.outcomes(receipt("A"), receipt("A", code="1"))
     result = run("message", "add", "csoft", "A")
-    assert result.stdout.splitlines()[1:] == ["receipts that had come before: 2"]
+    assert result.stdout.splitlines()[1:] == [
+        "receipts that had come before: 2",
+        *SAID_OF_CSOFT,
+    ]
     assert store.message().state == "DELIVERED"
 
 
@@ -202,7 +216,9 @@ def test_an_import_stops_at_a_bad_line_and_says_how_to_go_on(store, tmp_path):
     assert result.exit_code == 1
     assert len(store.messages()) == 1200
     assert result.stdout.startswith("registered 1200, updated 0, unchanged 0, bad 1; ")
-    assert result.stdout.endswith("\nreceipts that had come before: 1\n")
+    assert (
+        "\nreceipts that had come before: 1\nThis is the first message of csoft." in result.stdout
+    )
     bad, stopped, command = result.stderr.splitlines()
     assert bad == "line 1202: recipient is 'phone': a phone number in digits was expected"
     assert "line 1202 and what follows it are not imported" in stopped
@@ -360,7 +376,7 @@ def test_show_tells_the_state_and_the_timeline(store):
     ):
         assert line in lines
     timeline = lines[lines.index([]) + 1 :]
-    assert timeline[0][:5] == ["receipt", "received", "kind", "state", "code"]
+    assert timeline[0][:5] == ["receipt", "received", "state", "code", "reported"]
     assert [line[3] for line in timeline[1:]] == ["ENROUTE", "DELIVERED"]
     found = json.loads(run("message", "show", "csoft", "a", "--json").stdout)
     assert [each["code"] for each in found["receipts"]] == ["-4", "0"]
@@ -378,7 +394,8 @@ def test_show_says_what_it_did_not_find(store):
     missing = run("message", "show", "csoft", "nothing")
     assert (missing.exit_code, missing.stdout) == (1, "")
     assert missing.stderr == "no message 'nothing' is registered for 'csoft'\n"
-    assert "the providers here are " in run("message", "show", "csfot", "nothing").stderr
+    misspelt = run("message", "show", "csfot", "nothing")
+    assert (misspelt.exit_code, "did you mean 'csoft'?" in misspelt.stderr) == (2, True)
     store.outcomes(receipt("A"))
     assert "receiptd receipts show A" in run("message", "show", "csoft", "A").stderr
 
@@ -424,7 +441,7 @@ def test_messages_that_wait_too_long_are_found(tmp_path):
     engine.dispose()
     run("message", "add", "csoft", "fresh")
     result = run("message", "list", "--pending-for", "6h")
-    assert [line.split()[2] for line in result.stdout.splitlines()] == ["message", "waits"]
+    assert [line.split()[-4] for line in result.stdout.splitlines()] == ["message", "waits"]
 
 
 def test_nothing_found_is_said_and_is_valid_json(store):

@@ -13,8 +13,11 @@ import termios
 from kit.server import environment
 
 
-def on_terminal(*arguments: str, columns: int = 80) -> tuple[str, int]:
-    """What `receiptd ARGUMENTS` shows on a terminal of so many columns, and its exit code."""
+def on_terminal(*arguments: str, columns: int = 80, typed: str = "") -> tuple[str, int]:
+    """What `receiptd ARGUMENTS` shows on a terminal of so many columns, and its exit code.
+
+    :param typed: what somebody types there.
+    """
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
     child = subprocess.Popen(
@@ -25,6 +28,7 @@ def on_terminal(*arguments: str, columns: int = 80) -> tuple[str, int]:
         env=environment() | {"TERM": "xterm", "LANG": "C.UTF-8"},
     )
     os.close(theirs)
+    os.write(ours, typed.encode())
     shown = b""
     while piece := _read(ours):
         shown += piece

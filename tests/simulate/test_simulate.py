@@ -35,6 +35,7 @@ from receiptd.providers.cdyne import Cdyne
 from receiptd.providers.csoft import Csoft
 from receiptd.providers.seeme import SeeMe
 from receiptd.receipt import Receipt
+from receiptd.simulate import dialects
 from receiptd.simulate import run as simulate
 
 AT = datetime(2009, 6, 9, 10, 52, tzinfo=UTC)
@@ -142,7 +143,7 @@ def received(_number, request):
 
 def test_the_envelope_is_that_of_the_vendor_and_escapes_markup():
     receipt = csoft().sample(Random(1), AT)._replace(message_id="a<&>\"'")
-    root = etree.fromstring(simulate.envelope(receipt, "u<ser", "p&in"))
+    root = etree.fromstring(dialects.envelope(receipt, "u<ser", "p&in"))
     (operation,) = root[0]
     assert operation.tag == "{http://www.csoft.co.uk/dtd/sendsms5.xsd}SubmitDeliveryReceipt"
     assert [(child.tag, child.text) for child in operation] == [
@@ -156,7 +157,7 @@ def test_the_envelope_is_that_of_the_vendor_and_escapes_markup():
 
 
 def test_an_envelope_without_credentials_has_none():
-    text = simulate.envelope(csoft().sample(Random(1), AT))
+    text = dialects.envelope(csoft().sample(Random(1), AT))
     assert b"Username" not in text
     assert b"PIN" not in text
 
@@ -235,10 +236,10 @@ def test_credentials_in_the_url_are_sent_as_http_basic(serve):
 def test_a_providers_own_post_is_sent_and_any_2xx_is_received(stand_in):
     server = stand_in(lambda number, _: (202 if number == 1 else 200, b""))
     for provider, method in ((SeeMe(Endpoint("x")), "GET"), (Cdyne(Endpoint("x")), "POST")):
-        dialect = simulate.Query(provider)
+        dialect = dialects.Query(provider)
         receipts = list(simulate.samples(provider, 3, 1))
         sending = simulate.Run(
-            simulate.target(f"{server.url}/in?a=b"), dialect, iter(receipts), connections=1
+            dialects.target(f"{server.url}/in?a=b"), dialect, iter(receipts), connections=1
         )
         sending.start()
         assert sending.wait(20)
@@ -298,7 +299,9 @@ def test_what_is_no_report_of_0_is_told(stand_in, status, body, says):
     )
     result = run("csoft", "--url", f"{server.url}/soap")
     assert result.exit_code == 1
-    assert 'sent 1, answered "received" 0, otherwise 1' in result.stdout
+    refused = says.startswith(("Report -1", "Report 2", "HTTP 4"))
+    counts = f"refused {refused:d}, failed {not refused:d}"
+    assert f'sent 1, answered "received" 0, {counts}; ' in result.stdout
     assert f"  {identifier(server.requests[0])}: {says}" in result.stdout
 
 
@@ -322,6 +325,47 @@ def test_the_answer_to_a_form_post_is_read_as_a_form(stand_in, status, body, say
     assert says in result.stdout
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"MessageIdentifier=&Report=-1&Text=MessageIdentifier+is+missing",
+        SOAP_REPLY.format("", -1, "MessageIdentifier is missing").encode(),
+    ],
+)
+def test_a_report_of_another_provider_in_a_200_is_no_receipt(stand_in, body):
+    server = stand_in(lambda *_: (200, body))
+    result = run("cdyne", "--url", f"{server.url}/soap")
+    assert result.exit_code == 1
+    assert 'answered "received" 0, refused 1, failed 0; ' in result.stdout
+    assert "HTTP 200, but Report -1: MessageIdentifier is missing (a csoft endpoint" in (
+        result.stdout
+    )
+
+
+def test_another_providers_post_to_the_soap_path_is_told_apart_from_a_receipt(serve):
+    server = serve()
+    result = run("cdyne", "--url", f"http://127.0.0.1:{server.port}/soap", "--json")
+    summary = json.loads(result.stdout)
+    assert result.exit_code == 1
+    assert (summary["sent"], summary["received"], summary["refused"]) == (1, 0, 1)
+
+
+def test_an_answer_without_an_end_is_read_as_far_as_it_matters(stand_in):
+    server = stand_in(lambda *_: (200, b"x" * (simulate.LARGEST_ANSWER + 100_000)))
+    result = run("cdyne", "--url", f"{server.url}/cdyne", "--count", "2", "--connections", "1")
+    assert (result.exit_code, len(server.requests)) == (0, 2)
+
+
+@pytest.mark.parametrize(
+    "url", ["http://u:geheim@h:x/soap", "ftp://u:geheim@h/", "http://u:ge/heim@h"]
+)
+def test_a_url_that_is_none_is_not_repeated(url):
+    result = run("csoft", "--url", url)
+    assert result.exit_code == 2
+    assert "heim" not in result.output
+    assert "%40" in result.stderr
+
+
 def test_many_bad_answers_are_grouped_and_none_is_lost(stand_in):
     def answer(number, request):
         if number % 3 == 0:
@@ -335,7 +379,7 @@ def test_many_bad_answers_are_grouped_and_none_is_lost(stand_in):
     arguments = ("csoft", "--url", f"{server.url}/soap", "--count", "90")
     result = run(*arguments)
     assert result.exit_code == 1
-    assert 'sent 90, answered "received" 30, otherwise 60' in result.stdout
+    assert 'sent 90, answered "received" 30, refused 30, failed 30' in result.stdout
     assert re.search(r"30 times, such as \w+: HTTP 503 Service Unavailable: busy", result.stdout)
     assert re.search(r"30 times, such as \w+: Report -1: <identifier> is unknown", result.stdout)
     verbose = run(*arguments, "--verbose")

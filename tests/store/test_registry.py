@@ -243,3 +243,47 @@ def test_work_that_fails_is_not_done_again_and_leaves_nothing(engine, store):
     with pytest.raises(ZeroDivisionError):
         WriteTurns(engine).take(work)
     assert store.messages() == []
+
+
+# --- Deleting
+
+
+def test_a_deleted_message_is_gone_and_its_receipts_stay_as_they_were(store, registry):
+    store.register(
+        Message("csoft", "M1", "1"), Message("csoft", "M1", "2"), Message("csoft", "M2")
+    )
+    store.outcomes(receipt("M1", recipient="1"), receipt("M1", recipient="3"), receipt("M2"))
+
+    assert registry.delete("csoft", " m1 ") == 2
+    assert [row.message_id for row in store.messages()] == ["M2"]
+    kept = store.receipts()
+    assert [row.verdict for row in kept] == ["accepted", "wrong-recipient", "accepted"]
+    assert [row.message_ref is None for row in kept] == [True, True, False]
+
+
+@pytest.mark.parametrize("name", [("csoft", "M2"), ("seeme", "M1"), ("csoft", "")])
+def test_deleting_what_is_not_registered_changes_nothing(store, registry, name):
+    store.register(Message("csoft", "M1"))
+    assert registry.delete(*name) == 0
+    assert len(store.messages()) == 1
+
+
+def test_deleting_a_providers_last_message_turns_its_checks_off_in_a_running_server(
+    store, registry
+):
+    store.register(Message("csoft", "M1"), Message("csoft", "M2"))
+    assert store.outcomes(receipt("other")) == ["unknown-message"]
+    registry.delete("csoft", "M1")
+    assert store.outcomes(receipt("another")) == ["unknown-message"]
+    registry.delete("csoft", "M2")
+    assert store.outcomes(receipt("A"), receipt("B")) == ["accepted", "accepted"]
+    registry.register([Message("csoft", "M3")])
+    assert store.outcomes(receipt("C")) == ["unknown-message"]
+
+
+def test_a_message_that_is_registered_again_adopts_what_the_deleted_one_had(store, registry):
+    store.register(Message("csoft", "M1"))
+    store.outcomes(receipt("M1"))
+    registry.delete("csoft", "M1")
+    registry.register([Message("csoft", "M1")])
+    assert store.message().state == "DELIVERED"

@@ -136,7 +136,7 @@ def test_what_a_killed_server_left_is_shown_and_drained_by_command(server):
         server.kill()
     shown = command(server, "spool", "status")
     assert shown.returncode == 0
-    assert shown.stdout.splitlines()[1].split()[1:4] == ["left", "behind", "3"]
+    assert shown.stdout.splitlines()[2].split()[1:4] == ["left", "behind", "3"]
     drained = command(server, "spool", "drain")
     assert drained.stdout == f"{server.database}-spool: 3 posts stored\n"
     assert drained.returncode == 0

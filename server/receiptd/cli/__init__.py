@@ -12,9 +12,11 @@ from io import TextIOWrapper
 import click
 
 from receiptd import __version__
-from receiptd.cli.daemon import check_config, init, serve, upgrade, worker
+from receiptd.cli.check_config import check_config
+from receiptd.cli.daemon import init, serve, upgrade, worker
 from receiptd.cli.easysms import easysms_url
 from receiptd.cli.exporting import export
+from receiptd.cli.group import CommandLine
 from receiptd.cli.lists import receipts, rejected
 from receiptd.cli.messages import message
 from receiptd.cli.pruning import prune
@@ -25,7 +27,10 @@ from receiptd.cli.tail import tail
 __all__ = ["main"]
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(
+    cls=CommandLine,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
 @click.version_option(__version__, prog_name="receiptd", message="%(prog)s %(version)s")
 def main() -> None:
     """Receives SMS delivery receipts and keeps every one of them.

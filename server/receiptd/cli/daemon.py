@@ -1,4 +1,4 @@
-"""The commands around the server: `serve`, `init`, `check-config`, `db upgrade`."""
+"""The commands around the server: `serve`, `init`, `db upgrade`."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from receiptd.cli.options import Failed, config_option, database_option, load
+from receiptd.cli.output import say
 
 if TYPE_CHECKING:
-    from receiptd.config import Config, Endpoint
+    from receiptd.config import Config
 
 
 @click.command()
@@ -131,7 +132,7 @@ def init(output: Path, force: bool) -> None:
 
     text = template()
     if str(output) == "-":
-        click.echo(text, nl=False)
+        sys.stdout.write(text)
         return
     try:
         flags = os.O_WRONLY | os.O_CREAT | (os.O_TRUNC if force else os.O_EXCL)
@@ -145,162 +146,9 @@ def init(output: Path, force: bool) -> None:
         ) from None
     except OSError as error:
         raise Failed(f"{output}: cannot be written: {error.strerror}") from None
-    click.echo(f"wrote {output}", err=True)
+    say(f"wrote {output.absolute()}", err=True)
     default = "" if output == Path("receiptd.toml") else f" --config {output}"
-    click.echo(f"Edit it, then: receiptd check-config{default}", err=True)
-
-
-@click.command("check-config")
-@config_option
-@database_option
-def check_config(file: Path | None, database: str | None) -> None:
-    """Say what would be served, and what is wrong or doubtful.
-
-    Nothing is opened and nothing is changed. Secrets are not shown. The exit code is 1 where
-    the server would not start with this configuration.
-
-    \b
-    Examples:
-      receiptd check-config
-      receiptd check-config --config /etc/receiptd.toml
-    """
-    config = load(file, database)
-    from receiptd import providers
-    from receiptd.cli.output import table
-    from receiptd.config import describe, exposed, find
-    from receiptd.daemon.service import warnings
-    from receiptd.store.database.engine import parse
-    from receiptd.store.database.errors import shown
-    from receiptd.store.spool.folder import default_folder
-
-    for label, text in (
-        ("configuration", describe(file)),
-        ("listens on", ", ".join(config.server.listen)),
-        ("TLS on", ", ".join(config.server.tls.listen) if config.server.tls else "nothing"),
-        ("public URL", config.server.public_url or "none set: the WSDL names the Host asked for"),
-        ("store", shown(parse(config.store.url))),
-        ("spool", config.store.spool or default_folder(config.store.url)),
-        ("API", _api_asks_for(config)),
-        ("log", f"{config.log.file or 'standard error'}, {config.log.format}"),
-    ):
-        click.echo(f"{label + ':':<15}{text}")
-    click.echo()
-    base = config.server.public_url or ""
-    table(
-        ("endpoint", "posts go to", "provider", "asks for"),
-        (
-            (
-                endpoint.name,
-                f"{base}{endpoint.path}",
-                f"{endpoint.provider} ({providers.load()[endpoint.provider].title})",
-                _asks_for(endpoint),
-            )
-            for endpoint in config.endpoint
-        ),
-    )
-    listen = [*config.server.listen, *(config.server.tls.listen if config.server.tls else ())]
-    doubts = [text for endpoint in config.endpoint for text in warnings(endpoint, listen)]
-    unusable_tls, tls_doubts = _tls(config)
-    doubts += tls_doubts
-    errors = [
-        *_unusable_listen(config),
-        *unusable_tls,
-        *_unusable_store(config),
-        *_unusable_user(config),
-        *_unusable_log(config),
-    ]
-    if reason := exposed(find(file), config):
-        (doubts if config.server.allow_readable_config else errors).append(reason)
-    if doubts or errors:
-        click.echo()
-    for text in doubts:
-        click.echo(f"warning: {text}")
-    if errors:
-        raise Failed("\n".join(f"error: {text}" for text in errors))
-
-
-def _asks_for(endpoint: Endpoint) -> str:
-    """What a post must prove, without the secrets."""
-    asked = []
-    if endpoint.username or endpoint.pin:
-        parts = (("username", endpoint.username), ("PIN", endpoint.pin))
-        asked.append(" and ".join(name for name, value in parts if value))
-    if endpoint.token:
-        asked.append("token in the URL")
-    if endpoint.basic:
-        asked.append("HTTP Basic credentials")
-    if endpoint.networks:
-        asked.append("an address in " + ", ".join(map(str, endpoint.networks)))
-    return "; ".join(asked) or "nothing"
-
-
-def _api_asks_for(config: Config) -> str:
-    """Who may use the HTTP API, without the secrets."""
-    tokens = [f"{each.name} ({', '.join(each.scopes)})" for each in config.api.token]
-    return "token of " + ", ".join(tokens) if tokens else "this machine only: no token is set"
-
-
-def _unusable_user(config: Config) -> list[str]:
-    from receiptd.daemon.privileges import PrivilegeError, look_up
-
-    try:
-        look_up(config.server.user, config.server.group)
-    except PrivilegeError as error:
-        return [str(error)]
-    return []
-
-
-def _unusable_log(config: Config) -> list[str]:
-    from receiptd.log import LogError, check_log
-
-    try:
-        check_log(config.log)
-    except LogError as error:
-        return [str(error)]
-    return []
-
-
-def _unusable_listen(config: Config) -> list[str]:
-    """What Twisted would not understand. (Whether an address is free shows only at the start.)"""
-    from twisted.internet import reactor
-    from twisted.internet.endpoints import serverFromString
-
-    found = []
-    tls = config.server.tls
-    for description in (*config.server.listen, *(tls.listen if tls else ())):
-        try:
-            serverFromString(reactor, description)  # type: ignore[no-untyped-call]
-        except Exception as error:  # plugins and certificates raise whatever they like
-            found.append(
-                f"server.listen: {description!r} does not work: {error}. One that does is "
-                "tcp:8080:interface=127.0.0.1"
-            )
-    return found
-
-
-def _tls(config: Config) -> tuple[list[str], list[str]]:
-    """What is wrong with the certificates, and what is doubtful."""
-    if config.server.tls is None:
-        return [], []
-    from receiptd.web.server.certificates import TlsError, cautions, load
-
-    try:
-        load(config.server.tls)
-    except TlsError as error:
-        return [f"server.tls: {error}"], []
-    return [], cautions(config.server.tls)
-
-
-def _unusable_store(config: Config) -> list[str]:
-    from receiptd.store.database.engine import check_file, open_engine
-    from receiptd.store.database.errors import StoreError
-
-    try:
-        check_file(config.store.url, create=config.store.migrate)
-        open_engine(config.store.url).dispose()
-    except StoreError as error:
-        return [str(error)]
-    return []
+    say(f"Edit it, then: receiptd check-config{default}", err=True)
 
 
 @click.command("upgrade")
@@ -333,8 +181,8 @@ def upgrade(file: Path | None, database: str | None) -> None:
     where = shown(engine.url)
     engine.dispose()
     if before == after:
-        click.echo(f"{where}: at revision {after} already, nothing to do")
+        say(f"{where}: at revision {after} already, nothing to do")
     elif before is None:
-        click.echo(f"{where}: made, at revision {after}")
+        say(f"{where}: made, at revision {after}")
     else:
-        click.echo(f"{where}: brought from revision {before} to {after}")
+        say(f"{where}: brought from revision {before} to {after}")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import click
 
+from receiptd.cli.output import say
+
 
 @click.command("easysms-url", short_help="Print a dlr-url for EasySMS.")
 @click.argument("public_url", metavar="URL")
@@ -23,4 +25,4 @@ def easysms_url(public_url: str) -> None:
 
     if not public_url.startswith(("http://", "https://")):
         raise click.UsageError(f"{public_url!r} is no URL such as https://dlr.example.com")
-    click.echo(template(public_url))
+    say(template(public_url))

@@ -6,23 +6,35 @@ import csv
 import errno
 import json
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from io import TextIOWrapper
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 import click
 
-from receiptd.cli.lists import receipt_filters, received_options, regions
+from receiptd.cli.filters import OneOf
+from receiptd.cli.lists import check_receipt_names, receipt_filters, received_options
 from receiptd.cli.options import Failed, config_option, database_option, load, store
-from receiptd.cli.output import json_text
+from receiptd.cli.output import json_text, printable, say
+from receiptd.cli.progress import LEFT, progress_bar
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
 
     from receiptd.store.queries import ReceiptFilter
+
+FORMATS = ("csv", "ndjson", "json")
+
+_SUFFIXES = {".csv": "csv", ".ndjson": "ndjson", ".jsonl": "ndjson", ".json": "json"}
+
+FILE_MODE = 0o640
+"""Of an exported file, which holds people's phone numbers; a stricter umask makes it less."""
+
+_NUMBER = re.compile(r"[+-](?:[0-9]{1,64}(?:[.,][0-9]{1,64})?)")
 
 COLUMNS = (
     "id",
@@ -60,8 +72,10 @@ Write = Callable[[Mapping[str, Any]], object]
 @click.option(
     "--format",
     "layout",
-    type=click.Choice(["csv", "ndjson"]),
-    help="What to write. Default: what the name in --output ends in, else csv.",
+    type=OneOf(FORMATS),
+    metavar="FORMAT",
+    help="What to write: csv, ndjson (an object in each line) or json (one array). Default: what "
+    "the name in --output ends in; csv on standard output.",
 )
 @click.option(
     "--output",
@@ -72,39 +86,71 @@ Write = Callable[[Mapping[str, Any]], object]
     "once the new one is whole.",
 )
 @click.option("--raw", is_flag=True, help="With the posts as they came, which are long.")
+@click.option(
+    "--raw-csv",
+    is_flag=True,
+    help="Leave the cells of CSV as they are, also those that a spreadsheet takes for a formula.",
+)
 @config_option
 @database_option
 def export(
     layout: str | None,
     output: Path,
     raw: bool,
+    raw_csv: bool,
     file: Path | None,
     database: str | None,
     **filters: Any,
 ) -> None:
-    """Write receipts as CSV or NDJSON, oldest first.
+    """Write receipts as CSV, JSON or NDJSON, oldest first.
 
     All that are there when it begins are written, however many, while servers run. The columns
-    of CSV and the keys of NDJSON are those of receipts list --json, but without `raw` unless it
+    of CSV and the keys of JSON are those of receipts list --json, but without `raw` unless it
     is asked for; in CSV, `extra` is a JSON text. The encoding is UTF-8.
+
+    A cell of CSV that a spreadsheet would take for a formula gets an apostrophe in front of it,
+    since anybody who can post a receipt could write one. Programs that read CSV want --raw-csv.
+    A file can be read by its owner and its group.
 
     \b
     Examples:
       receiptd receipts export --output receipts.csv
+      receiptd receipts export --output receipts.json
       receiptd receipts export --format ndjson --since 24h | gzip >yesterday.ndjson.gz
       receiptd receipts export --provider csoft --state UNDELIVERABLE --output failed.csv
     """
-    if layout is None:
-        layout = "ndjson" if output.suffix.lower() in (".ndjson", ".jsonl", ".json") else "csv"
+    layout = layout or _layout(output)
+    if raw_csv and layout != "csv":
+        raise click.UsageError(f"--raw-csv is about CSV, and this writes {layout}")
     config = load(file, database)
+    from receiptd.daemon.rules import phone_regions
     from receiptd.store.queries import ReceiptFilter
 
-    wanted = ReceiptFilter(regions=regions(config), **filters)
-    with store(config) as engine, _written(output) as target:
-        write = _csv(target, raw) if layout == "csv" else _ndjson(target)
-        count = _export(engine, wanted, write, raw=raw, bar=_bar(output))
+    wanted = ReceiptFilter(regions=phone_regions(config), **filters)
+    with store(config) as engine:
+        check_receipt_names(config, engine, filters)
+        with _written(output) as target:
+            write, end = _writer(layout, target, raw=raw, raw_csv=raw_csv)
+            count = _export(engine, wanted, write, raw=raw, bar=_bar(output))
+            end()
     if str(output) != "-":
-        click.echo(f"{count} receipts in {output}", err=True)
+        say(f"{count} receipts in {output.absolute()}", err=True)
+
+
+def _layout(output: Path) -> str:
+    """The format that a file's name says.
+
+    :raises click.UsageError: where it says none that there is.
+    """
+    if str(output) == "-" or not _is_new_or_ordinary(output):
+        return "csv"
+    layout = _SUFFIXES.get(output.suffix.lower())
+    if layout is None:
+        raise click.UsageError(
+            f"--output: the name of {str(output)!r} says no format: expected it to end in "
+            f"{', '.join(_SUFFIXES)}, or --format with one of {', '.join(FORMATS)}"
+        )
+    return layout
 
 
 def _export(engine: Engine, wanted: ReceiptFilter, write: Write, *, raw: bool, bar: Any) -> int:
@@ -137,19 +183,68 @@ def _export(engine: Engine, wanted: ReceiptFilter, write: Write, *, raw: bool, b
     return count
 
 
-def _csv(target: IO[str], raw: bool) -> Write:
+def _writer(
+    layout: str, target: IO[str], *, raw: bool, raw_csv: bool
+) -> tuple[Write, Callable[[], object]]:
+    """What writes a receipt, and what writes the end."""
+    if layout == "csv":
+        return _csv(target, raw, raw_csv), lambda: None
+    if layout == "ndjson":
+        return lambda item: target.write(f"{json_text(item, unicode=True)}\n"), lambda: None
+    return _json(target)
+
+
+def _csv(target: IO[str], raw: bool, raw_csv: bool) -> Write:
     columns = [name for name in COLUMNS if raw or name != "raw"]
     writer = csv.DictWriter(target, columns, lineterminator="\n")
     writer.writeheader()
+    to_terminal = target.isatty()
 
     def write(item: Mapping[str, Any]) -> None:
-        writer.writerow({**item, "extra": json.dumps(item["extra"], ensure_ascii=False)})
+        cells = {**item, "extra": json.dumps(item["extra"], ensure_ascii=False)}
+        if not raw_csv:
+            cells = {name: no_formula(value) for name, value in cells.items()}
+        if to_terminal:
+            cells = {
+                name: printable(value, lines=True) if isinstance(value, str) else value
+                for name, value in cells.items()
+            }
+        writer.writerow(cells)
 
     return write
 
 
-def _ndjson(target: IO[str]) -> Write:
-    return lambda item: target.write(f"{json_text(item, unicode=True)}\n")
+def no_formula(cell: Any) -> Any:
+    """`cell` as a spreadsheet takes it for a text or a number, and never for a formula: with an
+    apostrophe in front where it begins as a formula does.
+
+    What begins so is said by OWASP ("CSV Injection"). A plain number with its sign, such as an
+    international phone number, is none.
+    """
+    if not isinstance(cell, str) or not cell:
+        return cell
+    begins = cell.lstrip(" ")[:1]
+    if begins in ("=", "@", "\t", "\r", "\n", "\uff1d", "\uff20"):
+        return f"'{cell}"
+    if begins in ("+", "-", "\uff0b", "\uff0d") and not _NUMBER.fullmatch(cell):
+        return f"'{cell}"
+    return cell
+
+
+def _json(target: IO[str]) -> tuple[Write, Callable[[], object]]:
+    separator = "["
+
+    def write(item: Mapping[str, Any]) -> None:
+        nonlocal separator
+        target.write(f"{separator}\n{json_text(item, unicode=True)}")
+        separator = ","
+
+    return write, lambda: target.write("[]\n" if separator == "[" else "\n]\n")
+
+
+def _is_new_or_ordinary(output: Path) -> bool:
+    """Whether `output` is a file or nothing yet, and not a device or a named pipe."""
+    return output.is_file() or not output.exists()
 
 
 @contextmanager
@@ -165,11 +260,13 @@ def _written(output: Path) -> Iterator[IO[str]]:
         sys.stdout.flush()
         return
     # What is no ordinary file, such as /dev/stdout or a named pipe, must not be replaced by one.
-    ordinary = output.is_file() or not output.exists()
+    ordinary = _is_new_or_ordinary(output)
     final = Path(os.path.realpath(output)) if ordinary else output
     part = final.with_name(f".{final.name}.{os.getpid()}.part") if ordinary else final
     try:
-        with part.open("x" if ordinary else "w", encoding="utf-8", newline="") as target:
+        flags = os.O_WRONLY | (os.O_CREAT | os.O_EXCL if ordinary else os.O_TRUNC)
+        opened = os.open(part, flags, FILE_MODE)
+        with os.fdopen(opened, "w", encoding="utf-8", newline="") as target:
             yield target
             target.flush()
             if ordinary:
@@ -180,7 +277,7 @@ def _written(output: Path) -> Iterator[IO[str]]:
     except OSError as error:
         if error.errno == errno.EPIPE:
             raise
-        raise Failed(f"{output}: cannot be written: {error.strerror}") from None
+        raise Failed(f"{output.absolute()}: cannot be written: {error.strerror}") from None
     finally:
         if ordinary:
             part.unlink(missing_ok=True)
@@ -195,25 +292,10 @@ def _sync_folder(folder: Path) -> None:
         os.close(opened)
 
 
-def _bar(output: Path) -> Any:
-    """A progress bar on a terminal, where it does not run into the receipts themselves."""
-    if not sys.stderr.isatty() or (str(output) == "-" and sys.stdout.isatty()):
-        return nullcontext()
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        Progress,
-        TaskProgressColumn,
-        TextColumn,
-        TimeRemainingColumn,
-    )
-
-    return Progress(
-        TextColumn("exporting"),
-        BarColumn(),
-        TaskProgressColumn(),
-        TextColumn("{task.fields[count]} receipts"),
-        TimeRemainingColumn(),
-        console=Console(stderr=True),
-        transient=True,
+def _bar(output: Path) -> AbstractContextManager[Any]:
+    """A progress bar, where it does not run into the receipts themselves."""
+    to_terminal = str(output) == "-"
+    return (
+        progress_bar("exporting", "{task.fields[count]} receipts", LEFT, beside_output=to_terminal)
+        or nullcontext()
     )

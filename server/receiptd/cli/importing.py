@@ -9,15 +9,18 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Protocol
 
 import click
 from click.core import ParameterSource
 
+from receiptd.cli.checking import checked_since, newly_checked, tell_newly_checked
 from receiptd.cli.options import Failed, config_option, database_option, load, store
-from receiptd.cli.output import json_text, printable
+from receiptd.cli.output import json_text, printable, say
+from receiptd.cli.progress import LEFT, progress_bar
+from receiptd.errors import did_you_mean
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -101,7 +104,8 @@ def import_messages(
     config = load(file, database)
     if provider is not None and provider not in config.regions:
         raise click.UsageError(
-            f"--provider: no endpoint is of {provider!r}; there are {', '.join(config.regions)}"
+            f"--provider: no endpoint is configured for provider {provider!r}: "
+            f"{did_you_mean(provider, list(config.regions))}"
         )
     from receiptd.registration.message_file import MessageFile, NotReadable
 
@@ -118,9 +122,14 @@ def import_messages(
         except NotReadable as error:
             raise Failed(f"{path}: {error}") from None
         try:
-            with store(config, writes=True) as engine, _shown(source) as shown:
+            with store(config, writes=True) as engine:
+                before = set(checked_since(engine))
                 registry = registry_of(config, engine)
-                tally.run(messages, registry, shown, stops=on_error == "stop")
+                try:
+                    with _shown(source) as shown:
+                        tally.run(messages, registry, shown, stops=on_error == "stop")
+                finally:
+                    tally.newly_checked = newly_checked(config, before, engine)
         except Failed as error:
             if tally.next_line is None:
                 raise
@@ -128,6 +137,7 @@ def import_messages(
         except KeyboardInterrupt:
             tally.ended = "interrupted"
     _tell(tally, as_json)
+    tell_newly_checked(tally.newly_checked, err=as_json)
     if tally.ended is not None:
         line = tally.next_line or from_line
         raise Failed(
@@ -140,11 +150,10 @@ def import_messages(
 
 def registry_of(config: Config, engine: Engine) -> Registry:
     """A registry by which messages are matched as the configured server does it."""
-    from receiptd.store.matching import Policy
+    from receiptd.daemon.rules import policies
     from receiptd.store.registry import Registry
 
-    policies = {each.name: Policy(each.match, each.phone_region) for each in config.endpoint}
-    return Registry(engine, policies, config.regions)
+    return Registry(engine, policies(config), config.regions)
 
 
 class Shown(Protocol):
@@ -171,6 +180,8 @@ class Tally:
     ended: str | None = None
     """Why it ended early."""
     seconds: float = 0.0
+    newly_checked: list[str] = field(default_factory=list)
+    """The providers of which these were the first messages."""
 
     def run(self, messages: MessageFile, registry: Registry, shown: Shown, *, stops: bool) -> None:
         """Register `messages`.
@@ -239,7 +250,7 @@ class _InPipe:
     """For a standard error that nobody looks at: the bad lines alone."""
 
     def problem(self, text: str) -> None:
-        click.echo(text, err=True)
+        say(text, err=True)
 
     def reached(self, position: int, lines: int) -> None:
         pass
@@ -261,28 +272,12 @@ class _OnTerminal:
 
 @contextmanager
 def _shown(source: BinaryIO) -> Iterator[Shown]:
-    if not sys.stderr.isatty():
+    bar = progress_bar("importing", "{task.fields[lines]} lines", LEFT)
+    if bar is None:
         yield _InPipe()
         return
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        Progress,
-        TaskProgressColumn,
-        TextColumn,
-        TimeRemainingColumn,
-    )
-
     status = os.fstat(source.fileno())
-    with Progress(
-        TextColumn("importing"),
-        BarColumn(),
-        TaskProgressColumn(),
-        TextColumn("{task.fields[lines]} lines"),
-        TimeRemainingColumn(),
-        console=Console(stderr=True),
-        transient=True,
-    ) as progress:
+    with bar as progress:
         yield _OnTerminal(progress, status.st_size if stat.S_ISREG(status.st_mode) else None)
 
 
@@ -297,12 +292,12 @@ def _tell(tally: Tally, as_json: bool) -> None:
             "seconds": round(tally.seconds, 3),
             "rate": round(rate, 1),
         }
-        click.echo(json_text(summary, indent=2))
+        say(json_text(summary, indent=2))
         return
     texts = ", ".join(f"{name} {count}" for name, count in counts.items())
-    click.echo(f"{texts}; {tally.seconds:.2f} s, {rate:.0f}/s")
+    say(f"{texts}; {tally.seconds:.2f} s, {rate:.0f}/s")
     if tally.adopted:
-        click.echo(f"receipts that had come before: {tally.adopted}")
+        say(f"receipts that had come before: {tally.adopted}")
 
 
 def _command(line: int) -> str:

@@ -9,19 +9,22 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from receiptd.cli.filters import any_of, check_names, recipient_option, texts, together
 from receiptd.cli.options import (
-    Command,
     Failed,
     Moment,
     config_option,
     database_option,
     load,
     store,
+    wide_option,
 )
-from receiptd.cli.output import fields, json_array, table
+from receiptd.cli.output import fields, json_array, say, short_time, table
 from receiptd.receipt import Kind, Outcome, State
 
 if TYPE_CHECKING:
+    from sqlalchemy import Engine
+
     from receiptd.config import Config
 
 TABLE_LIMIT = 20
@@ -29,34 +32,6 @@ TABLE_LIMIT = 20
 
 _STORED = (Outcome.ACCEPTED, Outcome.UNKNOWN_MESSAGE, Outcome.WRONG_RECIPIENT)
 _REASONS = ("invalid", "unauthorized", "unreadable")
-
-
-def any_of(option: str, choices: Iterable[str], help_text: str) -> Callable[[Command], Command]:
-    """An option that may be given several times, of these choices."""
-    names = [str(each) for each in choices]
-    return click.option(
-        option,
-        metavar=option.removeprefix("--").upper(),
-        multiple=True,
-        type=click.Choice(names, case_sensitive=False),
-        help=f"{help_text}: {', '.join(names)}.",
-    )
-
-
-def texts(option: str, help_text: str) -> Callable[[Command], Command]:
-    """An option that may be given several times."""
-    return click.option(option, metavar="NAME", multiple=True, help=help_text)
-
-
-def together(*options: Callable[[Command], Command]) -> Callable[[Command], Command]:
-    """Several options as one, shown in this order."""
-
-    def decorate(command: Command) -> Command:
-        for option in reversed(options):
-            command = option(command)
-        return command
-
-    return decorate
 
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON array.")
@@ -69,6 +44,7 @@ page_options = together(
         help=f"At most N, without a ceiling. Default: {TABLE_LIMIT} in a table, all in JSON.",
     ),
     json_option,
+    wide_option,
     config_option,
     database_option,
 )
@@ -91,7 +67,7 @@ receipt_filters = together(
     any_of("--kind", Kind, "What is reported"),
     any_of("--state", State, "The message's state"),
     any_of("--verdict", _STORED, "Whether a registered message explains it"),
-    click.option("--recipient", metavar="PHONE", help="The phone, in any notation."),
+    recipient_option,
     click.option("--reference", metavar="TEXT", help="The application's own reference."),
     click.option("--message-id", metavar="ID", help="The provider's identifier, in any case."),
 )
@@ -107,6 +83,7 @@ def receipts() -> None:
 @list_options
 def list_receipts(
     as_json: bool,
+    wide: bool,
     limit: int | None,
     file: Path | None,
     database: str | None,
@@ -122,17 +99,19 @@ def list_receipts(
       receiptd receipts list --verdict unknown-message --json
     """
     config = load(file, database)
+    from receiptd.daemon.rules import phone_regions
     from receiptd.store.queries import ReceiptFilter, each_receipt
     from receiptd.store.rows import receipt_json
 
-    wanted = ReceiptFilter(regions=regions(config), **filters)
+    wanted = ReceiptFilter(regions=phone_regions(config), **filters)
     with store(config) as engine:
+        check_receipt_names(config, engine, filters)
         rows = each_receipt(engine, wanted, limit=read_ahead(limit, as_json))
         print_list(
             (receipt_json(row) for row in rows),
             as_json,
             limit,
-            RECEIPT_COLUMNS,
+            WIDE_RECEIPT_COLUMNS if wide else RECEIPT_COLUMNS,
             "no receipts match; fewer filters show more"
             if wanted.narrow
             else "no receipts yet; one is here as soon as a provider has posted it. To try: "
@@ -191,6 +170,7 @@ def rejected() -> None:
 @list_options
 def list_rejected(
     as_json: bool,
+    wide: bool,
     limit: int | None,
     file: Path | None,
     database: str | None,
@@ -210,12 +190,18 @@ def list_rejected(
 
     wanted = RejectionFilter(**filters)
     with store(config) as engine:
+        check_names(
+            config,
+            provider=filters["provider"],
+            endpoint=filters["endpoint"],
+            stored=lambda wanted: each_rejection(engine, RejectionFilter(**wanted), limit=1),
+        )
         rows = each_rejection(engine, wanted, limit=read_ahead(limit, as_json))
         print_list(
             (rejection_json(row) for row in rows),
             as_json,
             limit,
-            _REJECTION_COLUMNS,
+            _WIDE_REJECTION_COLUMNS if wide else _REJECTION_COLUMNS,
             "no rejected posts match; fewer filters show more"
             if wanted.narrow
             else "no rejected posts: whatever has come was a receipt",
@@ -253,18 +239,33 @@ def show_rejected(number: int, as_json: bool, file: Path | None, database: str |
 RECEIPT_COLUMNS = {
     "id": "id",
     "received": "received_at",
+    "message": "message_id",
+    "state": "state",
+    "recipient": "recipient",
+    "verdict": "verdict",
+}
+WIDE_RECEIPT_COLUMNS = {
+    "id": "id",
+    "received (UTC)": "received_at",
     "endpoint": "endpoint",
     "kind": "kind",
     "message": "message_id",
     "state": "state",
     "code": "code",
     "recipient": "recipient",
-    "reported": "reported_at",
+    "reported (UTC)": "reported_at",
     "verdict": "verdict",
 }
 _REJECTION_COLUMNS = {
     "id": "id",
     "received": "received_at",
+    "endpoint": "endpoint",
+    "reason": "reason",
+    "text": "text",
+}
+_WIDE_REJECTION_COLUMNS = {
+    "id": "id",
+    "received (UTC)": "received_at",
     "endpoint": "endpoint",
     "reason": "reason",
     "field": "field",
@@ -273,10 +274,23 @@ _REJECTION_COLUMNS = {
 }
 """Headers of the tables, with the keys beneath them."""
 
+SPARE = ("received", "registered", "verdict", "since")
+"""Headers of what a narrow terminal does without, the first one first."""
 
-def regions(config: Config) -> frozenset[str | None]:
-    """By whose national forms a phone number may be meant: those of any endpoint, and none's."""
-    return frozenset({None, *(endpoint.phone_region for endpoint in config.endpoint)})
+
+def check_receipt_names(config: Config, engine: Engine, filters: Mapping[str, Any]) -> None:
+    """See that the names among the `filters` are names of something.
+
+    :raises click.UsageError: with the name that was probably meant.
+    """
+    from receiptd.store.queries import ReceiptFilter, each_receipt
+
+    check_names(
+        config,
+        provider=filters["provider"],
+        endpoint=filters["endpoint"],
+        stored=lambda wanted: each_receipt(engine, ReceiptFilter(**wanted), limit=1),
+    )
 
 
 def read_ahead(limit: int | None, as_json: bool) -> int | None:
@@ -300,17 +314,16 @@ def print_list(
     """
     first = next(items, None)
     if first is None:
-        click.echo(nothing, err=True)
+        say(nothing, err=True)
     found = _with_first(first, items)
     if as_json:
         json_array(found)
         return
     if first is None:
         return
-    shown = islice(found, limit or TABLE_LIMIT)
-    table(tuple(columns), ([cell(item[key]) for key in columns.values()] for item in shown))
+    print_table(columns, islice(found, limit or TABLE_LIMIT))
     if next(items, None) is not None:
-        click.echo(f"the newest {limit or TABLE_LIMIT}; more with --limit N", err=True)
+        say(f"the newest {limit or TABLE_LIMIT}; more with --limit N", err=True)
 
 
 def _with_first(
@@ -321,8 +334,29 @@ def _with_first(
         yield from rest
 
 
-def cell(value: Any) -> Any:
-    """A value in a table: a time to the second."""
+def print_table(columns: Mapping[str, str], items: Iterable[Mapping[str, Any]]) -> None:
+    """Print items in these columns: headers, with the keys beneath them."""
+    cells = cell_of(columns)
+    table(
+        tuple(columns),
+        ([cells(item[key]) for key in columns.values()] for item in items),
+        text=None if is_wide(columns) else "text" if "text" in columns else "description",
+        spare=[each for each in SPARE if each in columns],
+    )
+
+
+def is_wide(columns: Mapping[str, str]) -> bool:
+    """Whether these columns are those of `--wide`, which names the zone of its times."""
+    return any("UTC" in header for header in columns)
+
+
+def cell_of(columns: Mapping[str, str]) -> Callable[[Any], Any]:
+    """What makes a value a cell of a table with these columns: a time to the second, and short
+    where the table is not a wide one."""
+    return _whole_time if is_wide(columns) else short_time
+
+
+def _whole_time(value: Any) -> Any:
     if isinstance(value, str) and len(value) == 27 and value.endswith("Z") and value[19] == ".":
         return value[:19] + "Z"
     return value
@@ -340,6 +374,6 @@ def _print_each(
         return
     for number, item in enumerate(found):
         if number:
-            click.echo()
+            say()
         values = {key: value for key, value in item.items() if key != "id"}
         fields(f"{what} {item['id']}", values, "raw")

@@ -1,4 +1,4 @@
-"""The commands about messages: `message add`, `message show`, `message list`."""
+"""The commands about messages: `message add`, `show`, `list` and `delete`."""
 
 from __future__ import annotations
 
@@ -10,17 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from receiptd.cli.importing import import_messages, registry_of
-from receiptd.cli.lists import (
-    any_of,
-    cell,
-    page_options,
-    print_list,
-    read_ahead,
-    regions,
-    texts,
-    together,
+from receiptd.cli.checking import (
+    checked_since,
+    newly_checked,
+    tell_checked,
+    tell_last_messages,
+    tell_newly_checked,
 )
+from receiptd.cli.filters import Phone, any_of, check_names, recipient_option, texts, together
+from receiptd.cli.importing import import_messages, registry_of
+from receiptd.cli.lists import page_options, print_list, print_table, read_ahead
 from receiptd.cli.options import (
     Failed,
     Moment,
@@ -29,8 +28,10 @@ from receiptd.cli.options import (
     database_option,
     load,
     store,
+    wide_option,
 )
-from receiptd.cli.output import json_array, json_text, printable, table
+from receiptd.cli.output import json_array, json_text, printable, say
+from receiptd.errors import did_you_mean
 from receiptd.receipt import State
 
 if TYPE_CHECKING:
@@ -82,10 +83,12 @@ def add_message(
 ) -> None:
     """Register a message as sent.
 
-    Once any message of a provider is registered, the receipts of that provider are checked:
-    one about a message that is not registered is answered as such (unless the endpoint's
-    `match` says otherwise). Receipts that came before their message belong to it from now on.
-    To register a message again changes nothing but what is told otherwise this time.
+    The first message of a provider turns checking on for it: from then on a receipt about a
+    message that is not registered is answered as such (unless the endpoint's `match` says
+    otherwise). So register every message, or none. `message delete` takes a test back.
+
+    Receipts that came before their message belong to it from now on. Registering a message again
+    only updates the details that differ.
 
     \b
     Examples:
@@ -106,34 +109,83 @@ def add_message(
     except Invalid as error:
         raise click.UsageError(error.text) from None
     with store(config, writes=True) as engine:
+        before = set(checked_since(engine))
         registry = registry_of(config, engine)
         results = registry.register(messages)
-    if as_json:
-        json_array(
-            {
-                "provider": each.provider,
-                "message_id": each.message_id,
-                "recipient": each.recipient,
-                "result": result,
-            }
-            for each, result in zip(messages, results, strict=True)
-        )
-        return
-    for each, result in zip(messages, results, strict=True):
-        to = f" to {each.recipient}" if each.recipient else ""
-        click.echo(f"{result}: {each.provider} {printable(each.message_id)}{to}")
-    if registry.adopted:
-        click.echo(f"receipts that had come before: {registry.adopted}")
+        if as_json:
+            json_array(
+                {
+                    "provider": each.provider,
+                    "message_id": each.message_id,
+                    "recipient": each.recipient,
+                    "result": result,
+                }
+                for each, result in zip(messages, results, strict=True)
+            )
+        else:
+            for each, result in zip(messages, results, strict=True):
+                to = f" to {each.recipient}" if each.recipient else ""
+                say(f"{result}: {each.provider} {each.message_id}{to}")
+            if registry.adopted:
+                say(f"receipts that had come before: {registry.adopted}")
+        tell_newly_checked(newly_checked(config, before, engine), err=as_json)
+
+
+@message.command("delete")
+@click.argument("provider", metavar="PROVIDER")
+@click.argument("message_id", metavar="MESSAGE_ID")
+@click.option(
+    "--recipient",
+    metavar="PHONE",
+    type=Phone(),
+    help="Delete it for this recipient only, in any notation. Default: for all of them.",
+)
+@config_option
+@database_option
+def delete_message(
+    provider: str,
+    message_id: str,
+    recipient: str | None,
+    file: Path | None,
+    database: str | None,
+) -> None:
+    """Delete a registered message, such as one that was a test.
+
+    Its receipts stay. MESSAGE_ID is the provider's identifier, in any case. With the last message
+    of a provider its receipts are no longer checked against messages, unless the endpoint has
+    match = "always".
+
+    \b
+    Examples:
+      receiptd message delete csoft 4A2E3C10
+      receiptd message delete csoft 4A2E3C10 --recipient 447700912346
+    """
+    config = load(file, database)
+    with store(config, writes=True) as engine:
+        before = set(checked_since(engine))
+        deleted = registry_of(config, engine).delete(provider, message_id, recipient)
+        if not deleted:
+            raise _not_found(config, engine, provider, message_id, recipient)
+        to = f" to {recipient}" if recipient else ""
+        rows = f" ({deleted} recipients)" if deleted > 1 else ""
+        say(f"deleted: {provider} {message_id}{to}{rows}")
+        tell_last_messages(config, before, engine)
 
 
 @message.command("show", short_help="Show what became of a message.")
 @click.argument("provider", metavar="PROVIDER")
 @click.argument("message_id", metavar="MESSAGE_ID")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@wide_option
 @config_option
 @database_option
 def show_message(
-    provider: str, message_id: str, as_json: bool, file: Path | None, database: str | None
+    provider: str,
+    message_id: str,
+    as_json: bool,
+    wide: bool,
+    file: Path | None,
+    database: str | None,
 ) -> None:
     """Show what became of a message: its state, and its receipts, oldest first.
 
@@ -151,28 +203,37 @@ def show_message(
         with engine.connect() as connection:
             found = message_with_receipts(connection, provider, message_id)
         if found is None:
-            raise Failed(_not_found(config, engine, provider, message_id))
+            raise _not_found(config, engine, provider, message_id)
     if as_json:
-        click.echo(json_text(found, indent=2))
+        say(json_text(found, indent=2))
         return
-    _print_message(found)
+    _print_message(found, wide)
 
 
-def _not_found(config: Config, engine: Engine, provider: str, message_id: str) -> str:
+def _not_found(
+    config: Config,
+    engine: Engine,
+    provider: str,
+    message_id: str,
+    recipient: str | None = None,
+) -> click.ClickException:
+    from receiptd import providers
     from receiptd.store.queries import ReceiptFilter, each_receipt
 
-    text = f"no message {message_id!r} is registered for {provider!r}"
-    if provider not in config.regions:
-        return f"{text}; the providers here are {', '.join(config.regions)}"
+    if provider not in config.regions and provider not in providers.names():
+        meant = did_you_mean(provider, list(config.regions))
+        return click.UsageError(f"no provider is called {provider!r}: {meant}")
+    to = f" to {recipient}" if recipient else ""
+    text = f"no message {message_id!r}{to} is registered for {provider!r}"
     wanted = ReceiptFilter(provider=(provider,), message_id=message_id)
     if next(each_receipt(engine, wanted, limit=1), None):
         command = shlex.join(["receiptd", "receipts", "show", message_id])
-        return f"{text}; there are receipts about it: {command}"
-    return text
+        return Failed(f"{text}; there are receipts about it: {command}")
+    return Failed(text)
 
 
-def _print_message(found: Mapping[str, Any]) -> None:
-    click.echo(f"message {printable(found['message_id'])} of {found['provider']}")
+def _print_message(found: Mapping[str, Any], wide: bool) -> None:
+    say(f"message {printable(found['message_id'])} of {found['provider']}")
     shown = {name: found[name] for name in _SHOWN}
     recipients = found.get("recipients", ())
     if recipients:
@@ -181,23 +242,18 @@ def _print_message(found: Mapping[str, Any]) -> None:
     for name, value in shown.items():
         if isinstance(value, bool):
             value = "yes" if value else "no"
-        click.echo(f"  {name:<{width}}{printable(value)}")
+        say(f"  {name:<{width}}{printable(value)}")
     if recipients:
-        click.echo()
-        _print_table(_RECIPIENT_COLUMNS, recipients)
-    click.echo()
+        say()
+        print_table(_RECIPIENT_COLUMNS, recipients)
+    say()
     if not found["receipts"]:
-        click.echo("no receipts yet")
+        say("no receipts yet")
         return
-    _print_table(_TIMELINE_COLUMNS, found["receipts"])
+    columns = _WIDE_TIMELINE_COLUMNS if wide else _TIMELINE_COLUMNS
+    print_table(columns, found["receipts"])
     if not found["receipts_complete"]:
-        click.echo(
-            f"the newest {len(found['receipts'])} receipts; more with receiptd receipts show"
-        )
-
-
-def _print_table(columns: Mapping[str, str], items: Any) -> None:
-    table(tuple(columns), ([cell(item[key]) for key in columns.values()] for item in items))
+        say(f"the newest {len(found['receipts'])} receipts; more with receiptd receipts show")
 
 
 @message.command("list")
@@ -214,7 +270,7 @@ def _print_table(columns: Mapping[str, str], items: Any) -> None:
     type=Span(),
     help="Only those that have no final state so long after they were registered, such as 6h.",
 )
-@click.option("--recipient", metavar="PHONE", help="The phone, in any notation.")
+@recipient_option
 @click.option("--reference", metavar="TEXT", help="The application's own reference.")
 @click.option("--message-id", metavar="ID", help="The provider's identifier, in any case.")
 @together(
@@ -229,6 +285,7 @@ def _print_table(columns: Mapping[str, str], items: Any) -> None:
 )
 def list_messages(
     as_json: bool,
+    wide: bool,
     limit: int | None,
     pending_for: timedelta | None,
     file: Path | None,
@@ -251,21 +308,29 @@ def list_messages(
         registered_before = datetime.now(UTC) - pending_for
         filters["until"] = min(filters["until"] or registered_before, registered_before)
     config = load(file, database)
+    from receiptd.daemon.rules import phone_regions
     from receiptd.store.messages import MessageFilter, each_message, message_json
 
-    wanted = MessageFilter(regions=regions(config), **filters)
+    wanted = MessageFilter(regions=phone_regions(config), **filters)
     with store(config) as engine:
+        check_names(
+            config,
+            provider=filters["provider"],
+            stored=lambda fields: each_message(engine, MessageFilter(**fields), limit=1),
+        )
         rows = each_message(engine, wanted, limit=read_ahead(limit, as_json))
         print_list(
             (message_json(row) for row in rows),
             as_json,
             limit,
-            _MESSAGE_COLUMNS,
+            _WIDE_MESSAGE_COLUMNS if wide else _MESSAGE_COLUMNS,
             "no messages match; fewer filters show more"
             if wanted.narrow
             else "no messages yet; they are here once they are registered, such as with "
             "receiptd message add",
         )
+        if not as_json:
+            tell_checked(config, engine)
 
 
 _SHOWN = (
@@ -291,17 +356,33 @@ _RECIPIENT_COLUMNS = {
 _TIMELINE_COLUMNS = {
     "receipt": "id",
     "received": "received_at",
+    "state": "state",
+    "code": "code",
+    "reported": "reported_at",
+    "description": "description",
+}
+_WIDE_TIMELINE_COLUMNS = {
+    "receipt": "id",
+    "received (UTC)": "received_at",
     "kind": "kind",
     "state": "state",
     "code": "code",
     "description": "description",
     "recipient": "recipient",
     "part": "part",
-    "reported": "reported_at",
+    "reported (UTC)": "reported_at",
     "verdict": "verdict",
 }
 _MESSAGE_COLUMNS = {
     "registered": "registered_at",
+    "provider": "provider",
+    "message": "message_id",
+    "recipient": "recipient",
+    "state": "state",
+    "since": "state_at",
+}
+_WIDE_MESSAGE_COLUMNS = {
+    "registered (UTC)": "registered_at",
     "provider": "provider",
     "message": "message_id",
     "recipient": "recipient",

@@ -10,6 +10,7 @@ from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from receiptd.cli.output import printable
 from receiptd.duration import EXAMPLES, duration
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ class Failed(click.ClickException):
 
     def show(self, file: IO[Any] | None = None) -> None:
         """Print the lines."""
-        click.echo(self.message, file=file, err=file is None)
+        click.echo(printable(self.message, lines=True), file=file, err=file is None)
 
 
 class Moment(click.ParamType):  # type: ignore[type-arg]
@@ -93,6 +94,9 @@ def database_option(command: Command) -> Command:
         help="The database, in place of the configuration's store.url; such as "
         "sqlite:////var/lib/receiptd/receipts.db",
     )(command)
+
+
+wide_option = click.option("--wide", is_flag=True, help="Show all columns, however wide.")
 
 
 def load(file: Path | None, database: str | None = None) -> Config:

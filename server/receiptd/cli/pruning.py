@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from receiptd.cli.options import Span, config_option, database_option, load, store
-from receiptd.cli.output import json_text
+from receiptd.cli.options import Failed, Span, config_option, database_option, load, store
+from receiptd.cli.output import json_text, say
+from receiptd.cli.progress import progress_bar
 
 if TYPE_CHECKING:
     from receiptd.store.retention import Pruning
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 @click.option(
     "--unfinished", is_flag=True, help="Delete messages that have no final state as well."
 )
+@click.option("--yes", is_flag=True, help="Delete without asking, as a script must.")
 @click.option("--json", "as_json", is_flag=True, help="Print the counts as one JSON object.")
 @config_option
 @database_option
@@ -35,6 +37,7 @@ def prune(
     age: timedelta | None,
     dry_run: bool,
     unfinished: bool,
+    yes: bool,
     as_json: bool,
     file: Path | None,
     database: str | None,
@@ -46,14 +49,15 @@ def prune(
     state stays, unless --unfinished says that it will never have one. With store.keep in the
     configuration the server does this by itself, hourly, but for --unfinished.
 
-    It is done a few rows at a time, while servers run. Ctrl-C ends it; what is deleted by then
-    stays deleted. SQLite's file does not shrink: new receipts take the space.
+    It asks before it deletes, unless --yes is given. It is done a few rows at a time, while
+    servers run. Ctrl-C ends it; what is deleted by then stays deleted. SQLite's file does not
+    shrink: new receipts take the space.
 
     \b
     Examples:
       receiptd prune --older-than 180d --dry-run
       receiptd prune --older-than 180d
-      receiptd prune --older-than 30d --unfinished
+      receiptd prune --older-than 30d --unfinished --yes
     """
     config = load(file, database)
     if age is None:
@@ -68,6 +72,8 @@ def prune(
     from receiptd.store.retention import Pruning
 
     before = datetime.now(UTC) - age
+    if not dry_run and not yes:
+        _ask(before, unfinished)
     interrupted = False
     with store(config, writes=True) as engine:
         pruning = Pruning(engine, before, dry_run=dry_run, unfinished=unfinished)
@@ -83,32 +89,43 @@ def prune(
             "rejected_posts": pruned.rejected_posts,
             "messages": pruned.messages,
         }
-        click.echo(json_text(counts, indent=2))
+        say(json_text(counts, indent=2))
     else:
-        click.echo(
+        say(
             f"{'would delete' if dry_run else 'deleted'} what is from before "
             f"{before:%Y-%m-%dT%H:%M:%SZ}: {pruned}"
         )
     if interrupted:
-        click.echo("interrupted", err=True)
+        say("interrupted", err=True)
         sys.exit(1)
+
+
+def _ask(before: datetime, unfinished: bool) -> None:
+    """Go on only where somebody says so.
+
+    :raises Failed: where nobody can be asked, or the answer is no.
+    """
+    if not sys.stdin.isatty():
+        raise click.UsageError(
+            "this deletes, and standard input is no terminal on which to ask first: give --yes, "
+            "or --dry-run to see what would be deleted"
+        )
+    messages = "messages, also those without a final state," if unfinished else "finished messages"
+    question = (
+        f"Delete all receipts, rejected posts and {messages} from before "
+        f"{before:%Y-%m-%dT%H:%M:%SZ}? This cannot be undone"
+    )
+    if not click.confirm(question, err=True):
+        raise Failed("nothing was deleted")
 
 
 def _watch(pruning: Pruning) -> None:
     """Run, with a progress bar where somebody looks."""
-    if not sys.stderr.isatty():
+    bar = progress_bar("{task.description}")
+    if bar is None:
         pruning.run()
         return
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
-
-    with Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TaskProgressColumn(),
-        console=Console(stderr=True),
-        transient=True,
-    ) as progress:
+    with bar as progress:
         tasks = {}
 
         def watch(table: str, done: int, ids: int) -> None:

@@ -8,11 +8,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from receiptd.cli.options import Failed
-from receiptd.cli.output import json_text, printable
+from receiptd.cli.output import json_text, printable, say
+from receiptd.cli.progress import COUNTED, LEFT, progress_bar
+from receiptd.errors import did_you_mean
 
 if TYPE_CHECKING:
     from receiptd.providers import Provider
-    from receiptd.simulate.run import Dialect, Outcome, Run, Target
+    from receiptd.simulate.dialects import Dialect, Target
+    from receiptd.simulate.run import Outcome, Run
 
 FEW = 20
 """So many posts that were not answered "received" are listed one by one, more in groups."""
@@ -77,6 +80,10 @@ FEW = 20
 def simulate(provider: str, url: str, as_json: bool, verbose: bool, **options: Any) -> None:
     """Post receipts as PROVIDER (such as csoft) would, and say how they were answered.
 
+    An answer is read as that provider reads it: a Report of 0 for csoft, any 2xx for the others,
+    but no 2xx that carries another Report. "refused" counts posts that were answered and not
+    taken as a receipt, "failed" those that met a fault, a busy server or no answer.
+
     Receipts are made up. They are posted to --url and nowhere else; HTTP Basic credentials can
     stand in it, as in http://user:password@127.0.0.1:8080/seeme. The exit code is 1 where any
     post was not answered "received".
@@ -89,12 +96,13 @@ def simulate(provider: str, url: str, as_json: bool, verbose: bool, **options: A
       receiptd simulate csoft --form --url http://127.0.0.1:8080/soap --count 60 --rate 1
       SIMULATE_TOKEN=secret receiptd simulate csoft --url https://dlr.example.com/soap
     """
+    from receiptd.simulate import dialects
     from receiptd.simulate import run as simulation
 
     sender = _provider(provider, options["settings"])
     dialect = _dialect(sender, options["username"], options["pin"], options["form"])
     try:
-        to = simulation.target(url, options["token"])
+        to = dialects.target(url, options["token"])
     except ValueError as error:
         raise click.UsageError(f"--url: {error}") from None
     run = simulation.Run(
@@ -113,9 +121,9 @@ def simulate(provider: str, url: str, as_json: bool, verbose: bool, **options: A
     except KeyboardInterrupt:
         run.stop()
         run.wait()
-        click.echo("interrupted", err=True)
+        say("interrupted", err=True)
     if as_json:
-        click.echo(json_text(_summary(provider, to, run.outcome), indent=2))
+        say(json_text(_summary(provider, to, run.outcome), indent=2))
     else:
         _tell(run.outcome, verbose)
     if run.outcome.stopped:
@@ -134,7 +142,7 @@ def _provider(name: str, settings: tuple[str, ...]) -> Provider:
     known = providers.load()
     if name not in known:
         raise click.UsageError(
-            f"no provider is called {name!r}; those installed are {', '.join(known)}"
+            f"no provider is called {name!r}: {did_you_mean(name, list(known))}"
         )
     pairs = dict(text.partition("=")[::2] for text in settings)
     try:
@@ -147,44 +155,29 @@ def _provider(name: str, settings: tuple[str, ...]) -> Provider:
 
 
 def _dialect(provider: Provider, username: str | None, pin: str | None, form: bool) -> Dialect:
-    from receiptd.simulate import run as simulation
+    from receiptd.simulate import dialects
 
     if provider.name == "csoft":
         if form:
-            return simulation.Form(provider, username, pin)
-        return simulation.Soap(username, pin)
+            return dialects.Form(provider, username, pin)
+        return dialects.Soap(username, pin)
     for option, given in (("--username", username), ("--pin", pin), ("--form", form)):
         if given:
             raise click.UsageError(
                 f"{option} is for csoft alone: {provider.name} posts carry no credentials. Use "
                 "--token, or http://user:password@… in --url"
             )
-    return simulation.Query(provider)
+    return dialects.Query(provider)
 
 
 def _watch(run: Run, count: int) -> None:
     """Wait for the end, with a progress bar where somebody looks."""
-    if not sys.stderr.isatty():
+    bar = progress_bar("posting", COUNTED, LEFT)
+    if bar is None:
         while not run.wait(1.0):
             pass
         return
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeRemainingColumn,
-    )
-
-    with Progress(
-        TextColumn("posting"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        console=Console(stderr=True),
-        transient=True,
-    ) as progress:
+    with bar as progress:
         task = progress.add_task("posting", total=count)
         while not run.wait(0.1):
             progress.update(task, completed=run.outcome.sent)
@@ -215,6 +208,8 @@ def _summary(provider: str, to: Target, outcome: Outcome) -> dict[str, Any]:
         "url": to.shown,
         "sent": outcome.sent,
         "received": outcome.received,
+        "refused": outcome.refused,
+        "failed": outcome.failed,
         "seconds": round(outcome.seconds, 3),
         "rate": round(_rate(outcome), 1),
         "latency_ms": _milliseconds(outcome),
@@ -231,24 +226,25 @@ def _tell(outcome: Outcome, verbose: bool) -> None:
 
     failed = len(outcome.failures)
     times = _milliseconds(outcome)
-    click.echo(
-        f'sent {outcome.sent}, answered "received" {outcome.received}, otherwise {failed}; '
+    say(
+        f'sent {outcome.sent}, answered "received" {outcome.received}, '
+        f"refused {outcome.refused}, failed {outcome.failed}; "
         f"{outcome.seconds:.2f} s, {_rate(outcome):.0f}/s"
     )
-    click.echo(
+    say(
         f"latency in ms: mean {times['mean']:.1f}, p50 {times['p50']:.1f}, "
         f"p99 {times['p99']:.1f}, max {times['max']:.1f}"
     )
     if not failed:
         return
-    click.echo("answered otherwise:")
+    say("answered otherwise:")
     if verbose or failed <= FEW:
         for each in outcome.failures:
-            click.echo(f"  {printable(each.message_id)}: {printable(each.text)}")
+            say(f"  {printable(each.message_id)}: {printable(each.text)}")
     else:
         for text, members in groups(outcome.failures):
             example = printable(members[0].message_id)
-            click.echo(f"  {len(members)} times, such as {example}: {printable(text)}")
-        click.echo("  (--verbose or --json lists each)")
+            say(f"  {len(members)} times, such as {example}: {printable(text)}")
+        say("  (--verbose or --json lists each)")
     if any(each.text.startswith("HTTP 404") for each in outcome.failures):
-        click.echo("hint: --url must end in the endpoint's path; receiptd check-config lists them")
+        say("hint: --url must end in the endpoint's path; receiptd check-config lists them")

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from receiptd.cli.options import Failed, config_option, database_option, load, store
-from receiptd.cli.output import json_array, table
+from receiptd.cli.output import json_array, say, short_time, table
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
@@ -17,6 +16,7 @@ if TYPE_CHECKING:
     from receiptd.config import Config
     from receiptd.store.spool.drainer import Drainer
     from receiptd.store.spool.folder import Spool
+    from receiptd.store.spool.survey import SegmentState
 
 _HELD = "in use"
 _LEFT = "left behind"
@@ -52,10 +52,11 @@ def status(as_json: bool, file: Path | None, database: str | None) -> None:
       receiptd spool status --json --config /etc/receiptd.toml
     """
     config = load(file, database)
+    from receiptd.daemon.rules import spool_folder
     from receiptd.store.rows import time
     from receiptd.store.spool.survey import survey
 
-    folder = _folder(config)
+    folder = spool_folder(config)
     try:
         segments = survey(folder)
     except FileNotFoundError:
@@ -88,20 +89,21 @@ def status(as_json: bool, file: Path | None, database: str | None) -> None:
     if as_json:
         json_array(items)
     elif not items:
-        click.echo(f"{folder}: nothing is in the spool: all that came is in the database")
+        say(f"{folder}: nothing is in the spool: all that came is in the database")
     else:
+        say(f"{folder}:")
         table(
             ("file", "state", "posts", "bytes", "oldest", "newest"),
             (
                 (
-                    item["file"],
-                    _state(item),
-                    f"{item['posts']}, damaged" if item["damaged"] else item["posts"],
-                    item["bytes"],
-                    item["oldest"],
-                    item["newest"],
+                    each.name,
+                    _state(each),
+                    f"{each.records}, damaged" if each.damaged else each.records,
+                    each.bytes,
+                    short_time(time(each.oldest)),
+                    short_time(time(each.newest)),
                 )
-                for item in items
+                for each in segments
             ),
         )
     if not as_json:
@@ -112,12 +114,12 @@ def status(as_json: bool, file: Path | None, database: str | None) -> None:
         )
 
 
-def _state(item: Mapping[str, object]) -> str:
-    if item["error"]:
+def _state(surveyed: SegmentState) -> str:
+    if surveyed.error:
         return _UNREADABLE
-    if item["set_aside"]:
+    if surveyed.set_aside:
         return _SET_ASIDE
-    return _HELD if item["in_use"] else _LEFT
+    return _HELD if surveyed.held else _LEFT
 
 
 @spool.command()
@@ -136,9 +138,10 @@ def retry(file: Path | None, database: str | None) -> None:
       receiptd spool retry --config /etc/receiptd.toml
     """
     config = load(file, database)
+    from receiptd.daemon.rules import spool_folder
     from receiptd.store.spool.folder import Spool
 
-    files = Spool(_folder(config))
+    files = Spool(spool_folder(config))
     with store(config, writes=True) as engine:
         drainer = _drainer(config, files, engine)
         try:
@@ -170,9 +173,10 @@ def drain(file: Path | None, database: str | None) -> None:
       receiptd spool drain --config /etc/receiptd.toml
     """
     config = load(file, database)
+    from receiptd.daemon.rules import spool_folder
     from receiptd.store.spool.folder import Spool
 
-    files = Spool(_folder(config))
+    files = Spool(spool_folder(config))
     with store(config, writes=True) as engine:
         files.adopt()
         drainer = _drainer(config, files, engine)
@@ -182,10 +186,10 @@ def drain(file: Path | None, database: str | None) -> None:
             raise Failed(f"{error.filename or files.folder}: {error.strerror}") from None
         finally:
             files.close()
-            click.echo(f"{files.folder}: {_counts(drainer)}")
+            say(f"{files.folder}: {_counts(drainer)}")
     _tell_kept(files.folder)
     if in_use := len(set(files.folder.glob("*.spool")) - set(files.unusable)):
-        click.echo(f"files in use by a running receiptd, which drains them: {in_use}")
+        say(f"files in use by a running receiptd, which drains them: {in_use}")
     if files.unusable:
         raise Failed("\n".join(f"{path}: {text}" for path, text in files.unusable.items()))
 
@@ -210,22 +214,17 @@ def _drain(drainer: Drainer) -> None:
 def _tell_kept(folder: Path) -> None:
     """Point out what was set aside for people."""
     for path in sorted([*folder.glob("*.damaged"), *folder.glob("*.refused")]):
-        click.echo(f"kept to be looked at: {path}", err=True)
+        say(f"kept to be looked at: {path}", err=True)
 
 
 def _drainer(config: Config, files: Spool, engine: Engine) -> Drainer:
     """A drainer by the rules of the configured server."""
+    from receiptd.daemon.rules import policies, quota
     from receiptd.store.database.write_turns import WriteTurns
-    from receiptd.store.matching import Policy
-    from receiptd.store.recorder import Quota, Recorder
+    from receiptd.store.recorder import Recorder
     from receiptd.store.spool.drainer import Drainer
 
-    keep = config.store
-    recorder = Recorder(
-        engine,
-        policies={each.name: Policy(each.match, each.phone_region) for each in config.endpoint},
-        quota=Quota(keep.rejected_count, keep.unreadable_count, keep.rejected_days),
-    )
+    recorder = Recorder(engine, policies=policies(config), quota=quota(config))
     return Drainer(files, recorder, WriteTurns(engine).take)
 
 
@@ -234,9 +233,3 @@ def _counts(drainer: Drainer) -> str:
     if drainer.set_aside:
         text += f", {drainer.set_aside} cannot be stored and are kept in a .refused file"
     return text
-
-
-def _folder(config: Config) -> Path:
-    from receiptd.store.spool.folder import default_folder
-
-    return Path(config.store.spool or default_folder(config.store.url))

@@ -10,9 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from receiptd.cli.lists import RECEIPT_COLUMNS, cell, receipt_filters, regions
-from receiptd.cli.options import config_option, database_option, load, store
-from receiptd.cli.output import COLOURS, json_text, printable
+from receiptd.cli.lists import (
+    RECEIPT_COLUMNS,
+    WIDE_RECEIPT_COLUMNS,
+    cell_of,
+    check_receipt_names,
+    receipt_filters,
+)
+from receiptd.cli.options import config_option, database_option, load, store, wide_option
+from receiptd.cli.output import COLOURS, json_text, printable, say
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
@@ -25,14 +31,15 @@ POLL = 0.5
 
 _WIDTHS = {
     "id": 6,
-    "received": 20,
+    "received": 14,
+    "received (UTC)": 20,
     "endpoint": 8,
     "kind": 8,
     "message": 16,
     "state": 13,
     "code": 4,
     "recipient": 13,
-    "reported": 20,
+    "reported (UTC)": 20,
 }
 """So wide a column is from the beginning; what is wider makes it wider from there on."""
 
@@ -50,10 +57,11 @@ _WIDTHS = {
     help="How many of those that are there already.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object in each line.")
+@wide_option
 @config_option
 @database_option
 def tail(
-    count: int, as_json: bool, file: Path | None, database: str | None, **filters: Any
+    count: int, as_json: bool, wide: bool, file: Path | None, database: str | None, **filters: Any
 ) -> None:
     """Print the newest receipts, and each further one as it comes, until Ctrl-C.
 
@@ -68,13 +76,16 @@ def tail(
       receiptd receipts tail -n 0 --json | jq .message_id
     """
     config = load(file, database)
+    from receiptd.daemon.rules import phone_regions
     from receiptd.store.queries import ReceiptFilter
     from receiptd.store.rows import receipt_json
 
-    wanted = ReceiptFilter(regions=regions(config), **filters)
+    wanted = ReceiptFilter(regions=phone_regions(config), **filters)
+    columns = WIDE_RECEIPT_COLUMNS if wide else RECEIPT_COLUMNS
     try:
         with store(config) as engine:
-            show = _json_lines if as_json else _Columns(RECEIPT_COLUMNS).show
+            check_receipt_names(config, engine, filters)
+            show = _json_lines if as_json else _Columns(columns).show
             for rows in _newest_and_further(engine, wanted, count):
                 show(map(receipt_json, rows))
                 sys.stdout.flush()
@@ -109,11 +120,11 @@ def _newest_and_further(
                 yield piece.rows
                 seen = piece.reached
             if not answers:
-                click.echo("the database answers again", err=True)
+                say("the database answers again", err=True)
             answers = True
         except AWAY as error:
             if answers:
-                click.echo(f"{unreachable(engine, error)}; trying on", err=True)
+                say(f"{unreachable(engine, error)}; trying on", err=True)
             answers = False
         time.sleep(POLL)
 
@@ -128,13 +139,14 @@ class _Columns:
 
     def __init__(self, columns: Mapping[str, str]) -> None:
         self._columns = columns
+        self._cell = cell_of(columns)
         self._widths = [_WIDTHS.get(header, 0) for header in columns]
         self._print(list(columns))
 
     def show(self, items: Iterable[Mapping[str, Any]]) -> None:
         """Print rows."""
         for item in items:
-            self._print([printable(cell(item[key])) for key in self._columns.values()])
+            self._print([printable(self._cell(item[key])) for key in self._columns.values()])
 
     def _print(self, cells: list[str]) -> None:
         self._widths = [

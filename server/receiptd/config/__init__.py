@@ -4,19 +4,14 @@ Each key can be set by an environment variable: `RECEIPTD_STORE__URL` is `url` i
 list or a table is written there as JSON.
 """
 
+from receiptd.config.api import Api, ApiToken
+from receiptd.config.endpoint import Basic, Endpoint
+from receiptd.config.log import Logging
 from receiptd.config.secrets_check import exposed, refuse_exposed
-from receiptd.config.settings import (
-    Api,
-    ApiToken,
-    Basic,
-    Config,
-    Endpoint,
-    Logging,
-    Server,
-    Store,
-    Tls,
-)
+from receiptd.config.server import Server, Tls
+from receiptd.config.settings import Config
 from receiptd.config.sources import DEFAULT_FILE, ConfigError, describe, find, load
+from receiptd.config.store import Store
 
 __all__ = [
     "DEFAULT_FILE",

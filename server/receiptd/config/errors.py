@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from pydantic import ValidationError
+
+from receiptd.errors import did_you_mean
 
 Place = tuple[str | int, ...]
 """Where in the configuration something is: keys, and numbers (from 0) in lists."""
@@ -90,11 +91,5 @@ def where(path: Place) -> str:
 
 
 def expected(given: str, known: Sequence[str], cutoff: float = 0.6) -> str:
-    """The remedy for `given`, which is none of `known`: the one that was meant, else all.
-
-    :param cutoff: how much alike (0 to 1) two words are that are taken for each other.
-    """
-    near = difflib.get_close_matches(given, known, 1, cutoff)
-    if near:
-        return f"did you mean {str(near[0])!r}?"
-    return "expected one of " + ", ".join(known) if known else "there is none of that name"
+    """See `did_you_mean`."""
+    return did_you_mean(given, known, cutoff)

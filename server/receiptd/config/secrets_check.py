@@ -7,10 +7,10 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
 
 from pydantic import BaseModel, SecretStr
 
+from receiptd.config.database_url import password_of
 from receiptd.config.settings import Config
 from receiptd.config.sources import ConfigError, content
 
@@ -18,12 +18,23 @@ from receiptd.config.sources import ConfigError, content
 def exposed(file: Path | None, config: Config) -> str | None:
     """Why `file` should not be as it is: every user can read it and it holds secrets of
     `config`, which may have others from elsewhere. None where all is well."""
-    if file is None or not stat.S_IMODE(file.stat().st_mode) & stat.S_IROTH:
+    password = config.store.password_file
+    if password is not None and _readable_by_all(Path(password)):
+        return f"{password} holds a password and every user can read it: {_remedy(password)}"
+    if file is None or not _readable_by_all(file):
         return None
     secrets = {each.strip() for each in _secrets(config)}
     if secrets.isdisjoint(each.strip() for each in _texts(content(file))):
         return None
-    return f"{file} holds secrets and every user can read it: chmod o= {shlex.quote(str(file))}"
+    return f"{file} holds secrets and every user can read it: {_remedy(file)}"
+
+
+def _readable_by_all(file: Path) -> bool:
+    return bool(stat.S_IMODE(file.stat().st_mode) & stat.S_IROTH)
+
+
+def _remedy(file: object) -> str:
+    return f"chmod o= {shlex.quote(str(file))}"
 
 
 def refuse_exposed(file: Path | None, config: Config) -> None:
@@ -40,21 +51,12 @@ def _secrets(value: Any) -> Iterator[str]:
         yield value.get_secret_value()
     elif isinstance(value, BaseModel):
         for name, each in value:
-            if name == "url" and isinstance(each, str) and _password(each):
+            if name == "url" and isinstance(each, str) and password_of(each):
                 yield each
             yield from _secrets(each)
     elif isinstance(value, list):
         for each in value:
             yield from _secrets(each)
-
-
-def _password(url: str) -> bool:
-    """Whether there is one in `url`, in front of the host or among the parameters."""
-    try:
-        parts = urlsplit(url)
-        return bool(parts.password or parse_qs(parts.query).keys() & {"password", "sslpassword"})
-    except ValueError:
-        return False
 
 
 def _texts(value: Any) -> Iterator[str]:

@@ -18,18 +18,12 @@ from pydantic.fields import FieldInfo
 from pydantic_settings import EnvSettingsSource
 
 from receiptd import providers
+from receiptd.config.api import ApiToken
+from receiptd.config.database_url import with_password
+from receiptd.config.endpoint import Basic, Endpoint, endpoint_keys
 from receiptd.config.errors import Finding, Place, expected, findings, where
-from receiptd.config.settings import (
-    ENV_DELIMITER,
-    ENV_PREFIX,
-    TABLES,
-    ApiToken,
-    Basic,
-    Config,
-    Endpoint,
-    Tls,
-    endpoint_keys,
-)
+from receiptd.config.server import Tls
+from receiptd.config.settings import ENV_DELIMITER, ENV_PREFIX, TABLES, Config
 from receiptd.errors import UserError
 
 DEFAULT_FILE = Path("receiptd.toml")
@@ -69,10 +63,11 @@ def load(
     if database is not None:
         options["store"] = {"url": database}
     _check_variables()
-    sources = _Sources(path, content(path) if path else {}, _Environment(Config)(), options)
+    said = _beside(path, content(path)) if path else {}
+    sources = _Sources(path, said, _Environment(Config)(), options)
     merged = sources.merged()
     try:
-        return Config.model_validate(merged)
+        return _with_password(Config.model_validate(merged), sources)
     except ValidationError as error:
         # A validator of an endpoint as a whole does not run where one of its keys is amiss, so
         # what is misspelt is looked for here, beside what is then missing.
@@ -92,8 +87,44 @@ def find(file: Path | None = None) -> Path | None:
     if file is None:
         # In a folder that is closed to this user (sudo, in root's home) there is none for them.
         with suppress(PermissionError):
-            return DEFAULT_FILE if DEFAULT_FILE.is_file() else None
-    return file
+            return DEFAULT_FILE.absolute() if DEFAULT_FILE.is_file() else None
+    return file.absolute() if file is not None else None
+
+
+def _beside(file: Path, said: dict[str, Any]) -> dict[str, Any]:
+    """What `file` says, with the relative paths of `[store]` as absolute ones, beneath the file's
+    folder: whoever reads the same file from another folder means the same."""
+    store = said.get("store")
+    if not isinstance(store, dict):
+        return said
+    absolute = {}
+    for key in ("spool", "password_file"):
+        value = store.get(key)
+        if not isinstance(value, str) or not value or "\0" in value:
+            continue
+        path = file.parent / value
+        # Earlier versions had a relative spool beneath the working directory. One that is there
+        # may hold posts: it stays in use until somebody moves it.
+        if key == "spool" and not path.exists() and Path(value).is_dir():
+            path = Path(value).absolute()
+        absolute[key] = str(path)
+    return {**said, "store": {**store, **absolute}}
+
+
+def _with_password(config: Config, sources: _Sources) -> Config:
+    """`config` with the password of `store.password_file` in `store.url`.
+
+    :raises ConfigError: where it cannot be had.
+    """
+    store = config.store
+    if store.password_file is None:
+        return config
+    try:
+        url = with_password(store.url, Path(store.password_file))
+    except ValueError as error:
+        at = ("store", "password_file")
+        raise ConfigError(f"{sources.origin(at)}: {where(at)}: {error}") from None
+    return config.model_copy(update={"store": store.model_copy(update={"url": url})})
 
 
 def describe(file: Path | None = None) -> str:

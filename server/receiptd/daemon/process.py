@@ -16,10 +16,13 @@ from receiptd.config import Config
 from receiptd.daemon import privileges, signals
 from receiptd.daemon.listeners import Inherited, Listeners
 from receiptd.daemon.reactor import prepared_reactor
+from receiptd.daemon.rules import spool_folder
 from receiptd.daemon.service import Daemon, warnings
 from receiptd.daemon.systemd import Notifier
 from receiptd.errors import UserError
 from receiptd.log import Log
+from receiptd.store.database.engine import parse
+from receiptd.store.database.errors import shown
 
 SIGN_OF_LIFE = 1.0
 """Seconds between reports on how it is, unless a watchdog wants them more often."""
@@ -87,6 +90,10 @@ class Process:
         daemon = self._daemon
         self._reactor.addSystemEventTrigger("before", "shutdown", daemon.stopService)
         self._reactor.run(installSignalHandlers=False)
+        if self._stopping:
+            unanswered = daemon.unanswered
+            left = f"; requests left without an answer: {unanswered}" if unanswered else ""
+            _log.emit(self._level, "stopped{left}", left=left)
         return 1 if self._failed or daemon.unanswered else 0
 
     def stop(self) -> None:
@@ -164,6 +171,11 @@ def introduce(config: Config, source: str, listen: Sequence[str]) -> None:
     :param listen: descriptions of what it listens on.
     """
     _log.info("receiptd {version}, configuration: {source}", version=__version__, source=source)
+    _log.info(
+        "database: {url}, spool: {folder}",
+        url=shown(parse(config.store.url)),
+        folder=str(spool_folder(config)),
+    )
     for endpoint in config.endpoint:
         for warning in warnings(endpoint, listen):
             _log.warn("{warning}", warning=warning)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import os
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from threading import Thread
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -20,6 +19,7 @@ from receiptd.config.reloading import taken_over
 from receiptd.daemon import privileges
 from receiptd.daemon.listeners import ListenError, Listeners
 from receiptd.daemon.retention_service import RetentionService
+from receiptd.daemon.rules import policies, quota, spool_folder
 from receiptd.log import Log
 from receiptd.metrics.counters import Gauge, Metrics, Shared
 from receiptd.pipeline import Pipeline
@@ -28,9 +28,8 @@ from receiptd.store.database.errors import StoreAway, shown
 from receiptd.store.database.late_database import LateDatabase
 from receiptd.store.database.migrating import require, upgrade
 from receiptd.store.database.server_lock import ServerLock
-from receiptd.store.matching import Policy
-from receiptd.store.spool.folder import Spool, default_folder
-from receiptd.store.writer import Quota, Result, Writer
+from receiptd.store.spool.folder import Spool
+from receiptd.store.writer import Result, Writer
 from receiptd.web.api.handler import Api
 from receiptd.web.api.routes import ROOT
 from receiptd.web.operating.health import Healthz, Readiness, Readyz
@@ -109,14 +108,14 @@ class Daemon(MultiService):
         self._bound: defer.Deferred[None] | None = None
         self._lock = lock or ServerLock(config.store.url)
         self._engine = open_engine(config.store.url)
-        spool_folder = Path(config.store.spool or default_folder(config.store.url))
+        folder = spool_folder(config)
         self._metrics = Metrics()
         self._writer = Writer(
             self._engine,
             policies=policies(config),
             regions=config.regions,
             quota=quota(config),
-            spool=Spool(spool_folder, limit=config.store.spool_limit),
+            spool=Spool(folder, limit=config.store.spool_limit),
             deliver=self._stored,
             drained=lambda: self._api.stored(),
             timed=self._metrics.stored,
@@ -133,9 +132,7 @@ class Daemon(MultiService):
             [endpoint.phone_region for endpoint in config.endpoint],
         )
         self._reader = Reader(reactor, config.store.url, "health", threads=3)
-        self._readiness = Readiness(
-            reactor, self._pipeline, self._writer, self._reader, spool_folder
-        )
+        self._readiness = Readiness(reactor, self._pipeline, self._writer, self._reader, folder)
         self._material = material
         self._certificates: Certificates | None = None
         self._certificate_files: Files | None = None
@@ -498,17 +495,6 @@ def become(who: privileges.Account | None) -> None:
         )
     privileges.become(who)
     _log.info("serving as the user {user}", user=who.name)
-
-
-def policies(config: Config) -> dict[str, Policy]:
-    """How each endpoint's receipts are matched, by its name."""
-    return {each.name: Policy(each.match, each.phone_region) for each in config.endpoint}
-
-
-def quota(config: Config) -> Quota:
-    """How many rejected posts are kept."""
-    store = config.store
-    return Quota(store.rejected_count, store.unreadable_count, store.rejected_days)
 
 
 def tokens(config: Config) -> list[bytes]:

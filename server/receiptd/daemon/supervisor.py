@@ -449,4 +449,5 @@ def run(
         # Not before Twisted's own handlers are there, of which it needs that for SIGCHLD.
         reactor.callWhenRunning(start)
         reactor.run()
+        _log.info("stopped")
         return supervisor.exit_code

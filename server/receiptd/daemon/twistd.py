@@ -109,7 +109,7 @@ class Tap(Service):
     def stopService(self) -> Deferred[None]:
         """Answer and store what has come, end."""
         super().stopService()
-        return self._daemon.stopService()
+        return self._daemon.stopService().addCallback(lambda _: _log.info("stopped"))
 
 
 class _TwistdLog(Log):

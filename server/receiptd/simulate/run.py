@@ -12,29 +12,22 @@ import socket
 import ssl
 import time
 from array import array
-from base64 import b64encode
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from random import Random
 from threading import Event, Lock, Thread
 from typing import NamedTuple
-from urllib.parse import parse_qs, parse_qsl, quote, unquote, urlencode, urlsplit
-from xml.sax.saxutils import escape
 
-from receiptd import __version__
 from receiptd.providers import Provider
-from receiptd.providers.csoft import timestamp
-from receiptd.receipt import Receipt, match_key
-
-SOAP_TYPE = "text/xml; charset=utf-8"
-FORM_TYPE = "application/x-www-form-urlencoded"
+from receiptd.receipt import Receipt
+from receiptd.simulate.dialects import Answer, Dialect, Outgoing, Target
 
 FIRST = datetime(2026, 1, 1, tzinfo=UTC)
 """When the first receipt of a seeded run was reported: the same seed makes the same receipts."""
 
-_SOAP_ENV = "http://schemas.xmlsoap.org/soap/envelope/"
-_SENDSMS5 = "http://www.csoft.co.uk/dtd/sendsms5.xsd"
+LARGEST_ANSWER = 1024 * 1024
+"""Bytes of an answer that are read; none of a server that takes receipts is longer."""
 
 _STALE = (
     http.client.RemoteDisconnected,
@@ -43,36 +36,6 @@ _STALE = (
     ConnectionAbortedError,
 )
 """How a kept connection shows, at its next use, that the server closed it meanwhile."""
-
-
-class Target(NamedTuple):
-    """Where posts go."""
-
-    secure: bool
-    host: str
-    port: int
-    path: str
-    """The path, with the query that every post has."""
-    headers: dict[str, str]
-    shown: str
-    """The URL without its secrets."""
-
-
-class Outgoing(NamedTuple):
-    """One post: the receipt in it, and its bytes."""
-
-    receipt: Receipt
-    method: str
-    path: str
-    body: bytes
-    headers: dict[str, str]
-
-
-class Answer(NamedTuple):
-    """What came back for a post: whether that means "received", and what it says if not."""
-
-    received: bool
-    text: str = ""
 
 
 class Failure(NamedTuple):
@@ -89,6 +52,10 @@ class Outcome:
 
     sent: int = 0
     received: int = 0
+    refused: int = 0
+    """Answered, and not taken as a receipt: `Report` -1 or 2, or a 4xx."""
+    failed: int = 0
+    """Not answered, or by a fault or a 5xx."""
     seconds: float = 0.0
     latencies: array[float] = field(default_factory=lambda: array("d"))
     """Seconds from the first byte sent to the last one read, of each post that was answered."""
@@ -99,173 +66,6 @@ class Outcome:
 
 class CannotConnect(Exception):
     """No connection to the target; the text says why and what to do."""
-
-
-def target(url: str, token: str | None = None) -> Target:
-    """The target at `url`; a username and password in it are sent as HTTP Basic.
-
-    :raises ValueError: where it is no HTTP URL.
-    """
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError(f"{url!r} is no URL such as http://127.0.0.1:8080/soap")
-    parts.hostname.encode("idna")
-    headers = {"User-Agent": f"receiptd/{__version__} simulate"}
-    if parts.username is not None:
-        login = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
-        headers["Authorization"] = "Basic " + b64encode(login.encode()).decode()
-    query = quote(parts.query, safe="/%:?@!$&'()*+,;=-._~")
-    if token:
-        query += ("&" if query else "") + urlencode({"token": token})
-    path = quote(parts.path or "/", safe="/%:@!$&'()*+,;=-._~")
-    secure = parts.scheme == "https"
-    port = parts.port or (443 if secure else 80)
-    name = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
-    return Target(
-        secure,
-        parts.hostname,
-        port,
-        path + ("?" + query if query else ""),
-        headers,
-        f"{parts.scheme}://{name}:{port}{parts.path}",
-    )
-
-
-def envelope(receipt: Receipt, username: str | None = None, pin: str | None = None) -> bytes:
-    """`receipt` as Connection Software posts it: SOAP 1.1, version 5, children unqualified."""
-    fields = (
-        ("Username", username),
-        ("PIN", pin),
-        ("Timestamp1", timestamp(receipt.reported_at)),
-        ("SentTo", receipt.recipient or ""),
-        ("MessageIdentifier", receipt.message_id or ""),
-        ("Report", receipt.code or ""),
-    )
-    children = "".join(
-        f"<{name}>{escape(value)}</{name}>" for name, value in fields if value is not None
-    )
-    return (
-        '<?xml version="1.0" encoding="UTF-8"?>\n'
-        f'<SOAP-ENV:Envelope xmlns:SOAP-ENV="{_SOAP_ENV}" xmlns:ns2="{_SENDSMS5}"><SOAP-ENV:Body>'
-        f"<ns2:SubmitDeliveryReceipt>{children}</ns2:SubmitDeliveryReceipt>"
-        "</SOAP-ENV:Body></SOAP-ENV:Envelope>\n"
-    ).encode()
-
-
-class Soap:
-    """Connection Software's SOAP: how a receipt is written, and how the answer is read."""
-
-    def __init__(self, username: str | None = None, pin: str | None = None) -> None:
-        self._username = username
-        self._pin = pin
-
-    def write(self, receipt: Receipt, to: Target) -> Outgoing:
-        """The post of `receipt`."""
-        headers = to.headers | {"Content-Type": SOAP_TYPE, "SOAPAction": '""'}
-        body = envelope(receipt, self._username, self._pin)
-        return Outgoing(receipt, "POST", to.path, body, headers)
-
-    def read(self, sent: Outgoing, status: int, body: bytes) -> Answer:
-        """ "Received" is a Report of 0 for the identifier that was sent."""
-        try:
-            kind, found = reply(body)
-        except ValueError as error:
-            return Answer(False, _said(status, body) if status >= 300 else str(error))
-        if kind == "Fault":
-            code = found.get("faultcode", "").rpartition(":")[2]
-            return Answer(False, f"HTTP {status}, fault {code}: {found.get('faultstring', '')}")
-        if status >= 300:
-            return Answer(False, _said(status, b""))
-        return _report(sent, found)
-
-
-class Form:
-    """Connection Software's form post of the same fields."""
-
-    def __init__(
-        self, provider: Provider, username: str | None = None, pin: str | None = None
-    ) -> None:
-        self._provider = provider
-        pairs = (("Username", username), ("PIN", pin))
-        self._credentials = {name: value for name, value in pairs if value is not None}
-
-    def write(self, receipt: Receipt, to: Target) -> Outgoing:
-        """The post of `receipt`."""
-        fields = dict(parse_qsl(self._provider.write(receipt).body.decode(), True))
-        body = urlencode(fields | self._credentials).encode()
-        return Outgoing(receipt, "POST", to.path, body, to.headers | {"Content-Type": FORM_TYPE})
-
-    def read(self, sent: Outgoing, status: int, body: bytes) -> Answer:
-        """ "Received" is a Report of 0 for the identifier that was sent."""
-        if status >= 300:
-            return Answer(False, _said(status, body))
-        fields = parse_qs(body.decode("utf-8", "replace"), keep_blank_values=True)
-        return _report(sent, {name: values[0] for name, values in fields.items()})
-
-
-class Query:
-    """Any other provider: its own post, and 2xx for an answer."""
-
-    def __init__(self, provider: Provider) -> None:
-        self._provider = provider
-
-    def write(self, receipt: Receipt, to: Target) -> Outgoing:
-        """The post of `receipt`."""
-        post = self._provider.write(receipt)
-        query = post.query.decode("ascii")
-        path = to.path + (("&" if "?" in to.path else "?") + query if query else "")
-        headers = to.headers
-        if post.content_type:
-            headers = headers | {"Content-Type": post.content_type}
-        return Outgoing(receipt, post.method, path, post.body, headers)
-
-    def read(self, sent: Outgoing, status: int, body: bytes) -> Answer:
-        """ "Received" is any 2xx."""
-        return Answer(True) if 200 <= status < 300 else Answer(False, _said(status, body))
-
-
-Dialect = Soap | Form | Query
-
-
-def reply(body: bytes) -> tuple[str, dict[str, str]]:
-    """A SOAP reply's element, `Fault` or the response, and the texts of its children.
-
-    :raises ValueError: where it is no SOAP envelope.
-    """
-    from lxml import etree
-
-    parser = etree.XMLParser(resolve_entities=False, no_network=True, remove_comments=True)
-    try:
-        root = etree.fromstring(body, parser)
-    except (etree.XMLSyntaxError, ValueError) as error:
-        raise ValueError(f"the answer is no XML: {error}") from None
-    content = root.find(f"{{{_SOAP_ENV}}}Body")
-    if content is None or not len(content):
-        raise ValueError(f"the answer is no SOAP reply but {etree.QName(root).localname}")
-    children = {
-        etree.QName(child).localname: "".join(child.itertext()).strip() for child in content[0]
-    }
-    return etree.QName(content[0]).localname, children
-
-
-def _report(sent: Outgoing, found: dict[str, str]) -> Answer:
-    report = found.get("Report", "").strip()
-    text = found.get("Text", "").strip()
-    if report != "0":
-        said = f"Report {report}" if report else "an answer without Report"
-        return Answer(False, f"{said}: {text}" if text else said)
-    identifier = found.get("MessageIdentifier", "")
-    if match_key(identifier) != match_key(sent.receipt.message_id or ""):
-        return Answer(False, f"Report 0, but for the identifier {identifier!r}")
-    return Answer(True)
-
-
-def _said(status: int, body: bytes) -> str:
-    phrase = http.client.responses.get(status, "")
-    line = body[:300].decode("utf-8", "replace").strip().partition("\n")[0].strip()
-    if line.startswith("<"):
-        line = ""
-    return f"HTTP {status} {phrase}".strip() + (f": {line}" if line else "")
 
 
 def samples(provider: Provider, count: int, seed: int | None) -> Iterator[Receipt]:
@@ -376,7 +176,7 @@ class Run:
                 connection = self._exchange(connection, post)
             except CannotConnect as error:
                 # The server went in mid-run; every further post would meet the same.
-                self._end(post, None, Answer(False, str(error)))
+                self._end(post, None, Answer("failed", str(error)))
                 self.outcome.stopped = str(error)
                 self._stop.set()
         if connection is not None:
@@ -396,16 +196,17 @@ class Run:
         try:
             connection.request(post.method, post.path, post.body or None, post.headers)
             response = connection.getresponse()
-            body = response.read()
+            body = response.read(LARGEST_ANSWER)
+            whole = not response.read(1)
         except (OSError, http.client.HTTPException) as error:
             connection.close()
             if kept is not None and isinstance(error, _STALE):
                 return self._exchange(None, post)
-            self._end(post, None, Answer(False, _lost(error)))
+            self._end(post, None, Answer("failed", _lost(error)))
             return None
         latency = time.perf_counter() - started
         self._end(post, latency, self._dialect.read(post, response.status, body))
-        if response.will_close:
+        if response.will_close or not whole:
             connection.close()
             return None
         return connection
@@ -416,9 +217,13 @@ class Run:
             outcome.sent += 1
             if latency is not None:
                 outcome.latencies.append(latency)
-            if answer.received:
+            if answer.kind == "received":
                 outcome.received += 1
             else:
+                if answer.kind == "refused":
+                    outcome.refused += 1
+                else:
+                    outcome.failed += 1
                 receipt = post.receipt
                 outcome.failures.append(
                     Failure(receipt.message_id, receipt.recipient, answer.text)

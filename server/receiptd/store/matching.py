@@ -1,161 +1,35 @@
 """Which receipt is about which registered message, and what that makes of the message's state.
 
-Runs inside the transaction that stores the receipts or registers the messages: both find each
-other whichever comes first.
+Runs inside the transaction that stores the receipts. `registering` does the same for messages:
+both find each other whichever comes first.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
-from itertools import chain
-from typing import Any, NamedTuple
+from typing import Any
 
 from sqlalchemy import Connection, Engine
 
-from receiptd.message import (
-    NOTHING_OF_PART,
-    WHOLE,
-    Message,
-    Part,
-    Price,
-    Standing,
-    progress,
+from receiptd.message import progress
+from receiptd.receipt import Kind, Outcome, State, Verdict
+from receiptd.store.candidates import (
+    MOST_KEYS,
+    UNCHECKED,
+    Lookup,
+    Match,
+    Policy,
+    Report,
+    Tracked,
+    keys_of,
+    write_progress,
 )
-from receiptd.receipt import Kind, Outcome, Receipt, State, Verdict, match_key
-from receiptd.store.database.engine import fetch
 from receiptd.store.phone import e164
 from receiptd.store.schema import BUCKET_BITS, iso
 
-
-class Policy(NamedTuple):
-    """How an endpoint's receipts are matched."""
-
-    match: str = "auto"
-    """`always`; `never`; `auto`: once any message was registered for the provider."""
-    region: str | None = None
-    """By whose national forms phone numbers are read."""
-
-
-class Report(NamedTuple):
-    """What matching needs to know of a receipt."""
-
-    endpoint: str
-    provider: str
-    kind: Kind
-    message_key: str
-    linked_key: str | None
-    recipient_key: str | None
-    sender_key: str | None
-    """A reply comes from the phone that the message went to."""
-    state: State
-    at: datetime
-    """`reported_at`, or `received_at` where none was sent."""
-    part: int | None
-    parts: int | None
-    price: Decimal | None
-
-
-def report_of(receipt: Receipt, policies: Mapping[str, Policy], now: datetime) -> Report:
-    """What matching needs to know of `receipt`, its identifiers and numbers as they compare."""
-    region = policies[receipt.endpoint].region
-    return Report(
-        receipt.endpoint,
-        receipt.provider,
-        receipt.kind,
-        match_key(receipt.message_id) if receipt.message_id else "",
-        match_key(receipt.linked_id) if receipt.linked_id else None,
-        e164(receipt.recipient, region) if receipt.recipient else None,
-        e164(receipt.sender, region) if receipt.sender and receipt.kind is Kind.REPLY else None,
-        receipt.state,
-        receipt.reported_at or now,
-        receipt.part,
-        receipt.parts,
-        receipt.price,
-    )
-
-
-class Match(NamedTuple):
-    """What a receipt was found to be about."""
-
-    outcome: Outcome
-    message_ref: int | None
-
-
-UNCHECKED = Match(Outcome.ACCEPTED, None)
-
-Key = tuple[str, str, str]
-"""message_key, provider, recipient_key: what names a row of `messages`."""
-
-
-class Row(NamedTuple):
-    """What matching reads of a row of `messages`."""
-
-    id: int
-    provider: str
-    message_key: str
-    recipient_key: str
-    sender: str | None
-    reference: str | None
-    parts: int | None
-    progress: str | None
-
-
-class Tracked:
-    """A row of `messages` while receipts are added to it."""
-
-    __slots__ = ("changed", "id", "parts", "progress", "recipient_key")
-
-    def __init__(self, row: Row) -> None:
-        self.id = row.id
-        self.recipient_key = row.recipient_key
-        self.parts = row.parts
-        self.progress = _read_progress(row.progress)
-        self.changed = False
-
-    def add(self, report: Report) -> None:
-        """Take one more receipt into account."""
-        number = report.part or WHOLE
-        before = self.progress.get(number, NOTHING_OF_PART)
-        after = before.with_report(Standing(report.state, report.at), report.price)
-        if after != before:
-            self.progress[number] = after
-            self.changed = True
-        if report.parts is not None and report.parts > (self.parts or 0):
-            self.parts = report.parts
-            self.changed = True
-
-
-class Candidates(NamedTuple):
-    """What is registered of the identifiers that some receipts name."""
-
-    rows: Mapping[Key, Row]
-    """Rows of `messages`."""
-    spans: Mapping[tuple[str, str], tuple[str, str]]
-    """The first and the last recipient_key of an identifier (message_key, provider), where a
-    receipt names it with a recipient that has no row; the first is empty where one row stands
-    for any recipient."""
-
-    def find(self, report: Report) -> tuple[Outcome, Row | None]:
-        """The row that `report` is about, by its own identifier, else by the linked one."""
-        known = False
-        for key in _keys(report):
-            row = self.rows.get(key)
-            if row is not None:
-                return Outcome.ACCEPTED, row
-            message_key, provider, recipient_key = key
-            span = self.spans.get((message_key, provider))
-            if span is None:
-                continue
-            known = True
-            first, last = span
-            if not first or (first == last and not recipient_key):
-                return Outcome.ACCEPTED, self.rows[message_key, provider, first]
-            if not recipient_key:
-                return Outcome.ACCEPTED, None
-        return (Outcome.WRONG_RECIPIENT if known else Outcome.UNKNOWN_MESSAGE), None
+__all__ = ["Match", "Matching", "Policy", "Report", "mismatch_text", "verdict_of"]
 
 
 class Matching:
@@ -166,8 +40,7 @@ class Matching:
         :param policies: by endpoint name; an endpoint that is not among them is not matched.
         """
         self._policies = policies
-        self._text_types = engine.dialect.name == "sqlite"
-        self._mark = "?" if self._text_types else "%s"
+        self._lookup = Lookup(engine)
         self._on: set[str] = set()
         # Providers whose first message was registered in the latest transaction.
         self._first: set[str] = set()
@@ -175,8 +48,8 @@ class Matching:
         """Receipts that messages were found for when these were registered."""
 
     def begin(self) -> None:
-        """That a transaction begins. What the one before has turned on is looked up again: it may
-        have been undone."""
+        """Call at the start of a transaction. Forgets the providers that the previous one switched
+        on: it may have been rolled back."""
         self._on -= self._first
         self._first.clear()
 
@@ -189,18 +62,24 @@ class Matching:
         on = self._matched_providers(connection, reports)
         if not on:
             return [UNCHECKED] * len(reports), {}
-        candidates = self._candidates(
-            connection, [key for each in reports if each.provider in on for key in _keys(each)]
+        candidates = self._lookup.candidates(
+            connection, [key for each in reports if each.provider in on for key in keys_of(each)]
         )
         tracked: dict[int, Tracked] = {}
         matches = []
+        looked = False
         for report in reports:
             if report.provider not in on:
                 matches.append(UNCHECKED)
                 continue
             outcome, row = candidates.find(report)
-            if outcome is not Outcome.ACCEPTED and not self._checks(report):
-                outcome = Outcome.ACCEPTED
+            if outcome is not Outcome.ACCEPTED:
+                if not looked and report.provider in self._on:
+                    # The last message of a provider may have been deleted by another process.
+                    self._on = self._ever_registered(connection)
+                    looked = True
+                if not self._checks(report):
+                    outcome = Outcome.ACCEPTED
             if row is not None and row.id not in tracked:
                 tracked[row.id] = Tracked(row)
             matches.append(Match(outcome, row.id if row is not None else None))
@@ -221,7 +100,7 @@ class Matching:
                     now.delivered,
                     self._price(now.price),
                     each.parts,
-                    _write_progress(each.progress),
+                    write_progress(each.progress),
                     each.id,
                 )
             )
@@ -229,7 +108,7 @@ class Matching:
             connection.exec_driver_sql(
                 "UPDATE messages SET state = {0}, final = {0}, state_at = {0}, delivered = {0}, "
                 "price = {0}, parts = {0}, progress = {0} WHERE id = {0}".replace(
-                    "{0}", self._mark
+                    "{0}", self._lookup.mark
                 ),
                 rows,
             )
@@ -239,12 +118,16 @@ class Matching:
         whose endpoints are always matched."""
         asked = {each.provider for each in reports}
         if not asked <= self._on:
-            found = connection.exec_driver_sql("SELECT provider FROM matching").scalars()
-            self._on.update(found)
+            self._on |= self._ever_registered(connection)
         always = {
             each.provider for each in reports if self._policy(each.endpoint).match == "always"
         }
         return (asked & self._on) | always
+
+    @staticmethod
+    def _ever_registered(connection: Connection) -> set[str]:
+        """The providers that `matching` names."""
+        return set(connection.exec_driver_sql("SELECT provider FROM matching").scalars())
 
     def _checks(self, report: Report) -> bool:
         """Whether a mismatch of this receipt is one, or just not checked."""
@@ -256,150 +139,7 @@ class Matching:
     def _policy(self, endpoint: str) -> Policy:
         return self._policies.get(endpoint, _NO_POLICY)
 
-    def _candidates(self, connection: Connection, keys: Sequence[Key]) -> Candidates:
-        """What is registered under these keys or may stand for them."""
-        rows = self._rows(connection, set(keys))
-        missing = {key for key in keys if key not in rows}
-        spans = self._spans(connection, {key[:2] for key in missing}) if missing else {}
-        further = {
-            (*name, first)
-            for name, (first, last) in spans.items()
-            if not first or (first == last and (*name, "") in missing)
-        }
-        if further:
-            rows |= self._rows(connection, further)
-        return Candidates(rows, spans)
-
-    def _spans(
-        self, connection: Connection, names: Collection[tuple[str, str]]
-    ) -> dict[tuple[str, str], tuple[str, str]]:
-        """The first and the last recipient_key that each identifier (message_key, provider) is
-        registered with; none for one that is not registered."""
-        found = {}
-        registered = "FROM messages WHERE message_key = a AND provider = b"
-        for some, wanted in self._wanted(names):
-            rows = fetch(
-                connection,
-                f"WITH wanted (a, b) AS ({wanted}) SELECT a, b,"
-                f" (SELECT min(recipient_key) {registered}),"
-                f" (SELECT max(recipient_key) {registered}) FROM wanted",
-                some,
-            )
-            found.update({(a, b): (first, last) for a, b, first, last in rows if last is not None})
-        return found
-
-    def _rows(self, connection: Connection, keys: Collection[Key]) -> dict[Key, Row]:
-        """The rows of `messages` that have these keys."""
-        rows: dict[Key, Row] = {}
-        for some, wanted in self._wanted(keys):
-            # CROSS JOIN: SQLite looks each key up, where for IN it would rather visit every row.
-            found = fetch(
-                connection,
-                f"WITH wanted (a, b, c) AS ({wanted}) "
-                f"SELECT {', '.join(Row._fields)} FROM wanted CROSS JOIN messages "
-                "WHERE message_key = a AND provider = b AND recipient_key = c",
-                some,
-            )
-            for each in found:
-                row = Row._make(each)
-                rows[row.message_key, row.provider, row.recipient_key] = row
-        return rows
-
-    def _wanted(self, keys: Collection[tuple[str, ...]]) -> Iterator[tuple[tuple[str, ...], str]]:
-        """The parameters and the text of a VALUES list of `keys`, some of them at a time."""
-        remaining = list(keys)
-        while remaining:
-            some, remaining = remaining[:_MOST_KEYS], remaining[_MOST_KEYS:]
-            marks = ", ".join([f"({', '.join([self._mark] * len(some[0]))})"] * len(some))
-            yield tuple(chain.from_iterable(some)), f"VALUES {marks}"
-
-    # --- Messages that are registered
-
-    def register(
-        self,
-        connection: Connection,
-        messages: Sequence[Message],
-        now: datetime,
-        regions: Mapping[str, str | None],
-    ) -> list[str]:
-        """Register `messages` and adopt the receipts that came before them.
-
-        :param regions: by whose national forms a provider's recipients are read.
-        :returns: for each, `registered`, `updated` (details differ from what was registered) or
-            `unchanged`.
-        """
-        for provider in {message.provider for message in messages}:
-            added = connection.exec_driver_sql(
-                "INSERT INTO matching (provider, since) VALUES ({0}, {0}) "
-                "ON CONFLICT DO NOTHING".replace("{0}", self._mark),
-                (provider, self._time(now)),
-            ).rowcount
-            if added:
-                self._first.add(provider)
-        keys = [message_row_key(message, regions.get(message.provider)) for message in messages]
-        existing = self._rows(connection, set(keys))
-        fresh: dict[Key, Message] = {}
-        results = []
-        for message, key in zip(messages, keys, strict=True):
-            if key in existing:
-                changed = self._update(connection, message, existing[key])
-                if changed:
-                    existing |= self._rows(connection, [key])
-                results.append("updated" if changed else "unchanged")
-            elif key in fresh:
-                changes = _changes(message, fresh[key])
-                fresh[key] = fresh[key]._replace(**changes)
-                results.append("updated" if changes else "unchanged")
-            else:
-                fresh[key] = message
-                results.append("registered")
-        if fresh:
-            self._insert(connection, fresh, now)
-            self._adopt(connection, {(key[0], key[1]) for key in fresh})
-        return results
-
-    def _insert(self, connection: Connection, fresh: Mapping[Key, Message], now: datetime) -> None:
-        registered_at = self._time(now)
-        connection.exec_driver_sql(
-            "INSERT INTO messages (registered_at, provider, message_id, message_key, recipient, "
-            "recipient_key, sender, reference, parts, state, final, delivered) VALUES "
-            "({0}, {0}, {0}, {0}, {0}, {0}, {0}, {0}, {0}, {0}, {0}, {0})".replace(
-                "{0}", self._mark
-            ),
-            [
-                (
-                    registered_at,
-                    message.provider,
-                    message.message_id,
-                    message_key,
-                    message.recipient,
-                    recipient_key,
-                    message.sender,
-                    message.reference,
-                    message.parts,
-                    State.ENROUTE.value,
-                    False,
-                    0,
-                )
-                for (message_key, _, recipient_key), message in fresh.items()
-            ],
-        )
-
-    def _update(self, connection: Connection, message: Message, row: Row) -> bool:
-        """Take over what differs; whether anything did."""
-        changes = _changes(message, row)
-        if not changes:
-            return False
-        assignments = ", ".join(f"{name} = {self._mark}" for name in changes)
-        connection.exec_driver_sql(
-            f"UPDATE messages SET {assignments} WHERE id = {self._mark}",
-            (*changes.values(), row.id),
-        )
-        if "parts" in changes:
-            tracked = Tracked(row)
-            tracked.parts, tracked.changed = message.parts, True
-            self.save(connection, [tracked])
-        return True
+    # --- Receipts that came before their message
 
     def _adopt(self, connection: Connection, fresh: Iterable[tuple[str, str]]) -> None:
         """Match again the receipts about identifiers of which a message is new."""
@@ -407,15 +147,17 @@ class Matching:
         for message_key, provider in fresh:
             providers.setdefault(provider, []).append(message_key)
         for provider, keys in providers.items():
-            for start in range(0, len(keys), _MOST_KEYS):
-                self._adopt_some(connection, provider, keys[start : start + _MOST_KEYS])
+            for start in range(0, len(keys), MOST_KEYS):
+                self._adopt_some(connection, provider, keys[start : start + MOST_KEYS])
 
     def _adopt_some(self, connection: Connection, provider: str, keys: list[str]) -> None:
         found = self._unlinked(connection, provider, keys)
         if not found:
             return
         reports = [self._report(row) for row in found]
-        candidates = self._candidates(connection, [key for each in reports for key in _keys(each)])
+        candidates = self._lookup.candidates(
+            connection, [key for each in reports for key in keys_of(each)]
+        )
         tracked: dict[int, Tracked] = {}
         changes = []
         for row, report in zip(found, reports, strict=True):
@@ -433,7 +175,7 @@ class Matching:
         if changes:
             connection.exec_driver_sql(
                 "UPDATE receipts SET verdict = {0}, message_ref = {0} WHERE id = {0}".replace(
-                    "{0}", self._mark
+                    "{0}", self._lookup.mark
                 ),
                 changes,
             )
@@ -447,13 +189,13 @@ class Matching:
         if newest is None:
             return []
         buckets = range(oldest >> BUCKET_BITS, (newest >> BUCKET_BITS) + 1)
-        marks = ", ".join([self._mark] * len(keys))
+        marks = ", ".join([self._lookup.mark] * len(keys))
         found: dict[int, Any] = {}
         for column in ("message_key", "linked_key"):
             rows = connection.exec_driver_sql(
                 f"SELECT {_RECEIPT_COLUMNS} FROM receipts "
                 f"WHERE (id >> {BUCKET_BITS}) IN ({', '.join(map(str, buckets))}) "
-                f"AND {column} IN ({marks}) AND provider = {self._mark} "
+                f"AND {column} IN ({marks}) AND provider = {self._lookup.mark} "
                 f"AND message_ref IS NULL AND kind <> 'call' ORDER BY id",
                 (*keys, provider),
             )
@@ -481,10 +223,10 @@ class Matching:
         )
 
     def _time(self, at: datetime | None) -> object:
-        return iso(at) if at is not None and self._text_types else at
+        return iso(at) if at is not None and self._lookup.text_types else at
 
     def _price(self, amount: Decimal | None) -> object:
-        return str(amount) if amount is not None and self._text_types else amount
+        return str(amount) if amount is not None and self._lookup.text_types else amount
 
     @staticmethod
     def _read_time(value: str | datetime) -> datetime:
@@ -492,29 +234,10 @@ class Matching:
 
 
 _NO_POLICY = Policy()
-_MOST_KEYS = 500
-"""Identifiers asked for in one statement."""
-
 _RECEIPT_COLUMNS = (
     "id, endpoint, provider, kind, message_key, linked_key, recipient_key, sender, state, "
     "reported_at, received_at, part, parts, price, verdict"
 )
-
-
-def message_row_key(message: Message, region: str | None) -> Key:
-    """The key of the row that `message` has."""
-    recipient = e164(message.recipient, region) if message.recipient else ""
-    return match_key(message.message_id), message.provider, recipient
-
-
-def _changes(message: Message, known: Any) -> dict[str, Any]:
-    """What `message` says otherwise than is known of it (a row, or an earlier registration);
-    None says nothing."""
-    return {
-        name: value
-        for name in ("sender", "reference", "parts")
-        if (value := getattr(message, name)) is not None and value != getattr(known, name)
-    }
 
 
 def mismatch_text(outcome: Outcome, message_id: str | None, recipient: str | None) -> str:
@@ -529,39 +252,3 @@ def verdict_of(outcome: Outcome, message_id: str | None, recipient: str | None) 
     if outcome is Outcome.ACCEPTED:
         return Verdict(Outcome.ACCEPTED)
     return Verdict(outcome, mismatch_text(outcome, message_id, recipient), outcome)
-
-
-def _keys(report: Report) -> list[Key]:
-    """Under which keys the message may be registered that `report` is about."""
-    if report.kind is Kind.CALL:
-        return []
-    if report.kind is Kind.REPLY:
-        linked = report.linked_key
-        return [(linked, report.provider, report.sender_key or "")] if linked else []
-    recipient = report.recipient_key or ""
-    keys = [(report.message_key, report.provider, recipient)]
-    if report.linked_key:
-        keys.append((report.linked_key, report.provider, recipient))
-    return keys
-
-
-def _read_progress(text: str | None) -> dict[int, Part]:
-    if text is None:
-        return {}
-    parts = {}
-    for number, (state, at, amount, priced_at) in json.loads(text).items():
-        parts[int(number)] = Part(
-            Standing(State(state), datetime.fromisoformat(at)),
-            Price(Decimal(amount), datetime.fromisoformat(priced_at)) if amount else None,
-        )
-    return parts
-
-
-def _write_progress(parts: Mapping[int, Part]) -> str:
-    # Written out: `json.dumps` takes as long as all else that is done for a message here.
-    written = []
-    for number, (standing, price) in parts.items():
-        assert standing is not None
-        priced = f'"{price.amount}", "{iso(price.at)}"' if price is not None else "null, null"
-        written.append(f'"{number}": ["{standing.state}", "{iso(standing.at)}", {priced}]')
-    return f"{{{', '.join(written)}}}"

@@ -15,8 +15,10 @@ from sqlalchemy import Connection, Engine, insert
 
 from receiptd.message import Message
 from receiptd.receipt import ACCEPTED, Kind, Outcome, Receipt, Verdict
+from receiptd.store.candidates import report_of
 from receiptd.store.database.errors import cause
-from receiptd.store.matching import Match, Matching, Policy, report_of, verdict_of
+from receiptd.store.matching import Match, Policy, verdict_of
+from receiptd.store.registering import Registering
 from receiptd.store.rows import RECEIPT_COLUMNS, REJECTION_COLUMNS, Rejection, receipt_row
 from receiptd.store.schema import iso, once, receipts, rejected_posts
 
@@ -49,7 +51,7 @@ class Submission(NamedTuple):
 
 
 Stored = list[Verdict] | list[str]
-"""A verdict for each receipt; for each message what became of it (see `Matching.register`)."""
+"""A verdict for each receipt; for each message what became of it (see `Registering.register`)."""
 
 
 class Quota(NamedTuple):
@@ -79,7 +81,7 @@ class Recorder:
         """
         self._policies = defaultdict(Policy, policies)
         self._regions = regions or {}
-        self._matching = Matching(engine, policies)
+        self._matching = Registering(engine, policies)
         self._quota = quota
         self._statements = Statements(engine)
 

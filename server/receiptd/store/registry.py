@@ -1,7 +1,7 @@
 """Registering messages from outside a server, while servers run on the same database.
 
 What a server's writer does in its transactions is done here in transactions of the same kind:
-with the database's write turn, and by the same `Matching`.
+with the database's write turn, and by the same `Registering`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,9 @@ from sqlalchemy import Connection, Engine
 
 from receiptd.message import Message
 from receiptd.store.database.write_turns import WriteTurns
-from receiptd.store.matching import Matching, Policy
+from receiptd.store.matching import Policy
+from receiptd.store.phone import e164
+from receiptd.store.registering import Registering
 
 
 class Registry:
@@ -33,7 +35,7 @@ class Registry:
         :param regions: by provider, as the server's.
         """
         self._turns = WriteTurns(engine)
-        self._matching = Matching(engine, policies)
+        self._matching = Registering(engine, policies)
         self._regions = regions
         self._now = now
 
@@ -48,7 +50,7 @@ class Registry:
         return self._matching.adopted
 
     def register(self, messages: Sequence[Message]) -> list[str]:
-        """Register `messages`; returns for each what `Matching.register` says of it.
+        """Register `messages`; returns for each what `Registering.register` says of it.
 
         Each transaction takes `batch` of them: where one fails, those before it stay
         registered, and registering all of them again does no harm.
@@ -64,3 +66,15 @@ class Registry:
 
             results += self._turns.take(register)
         return results
+
+    def delete(self, provider: str, message_id: str, recipient: str | None = None) -> int:
+        """Delete the message of this identifier, or its row for one recipient; returns how many
+        rows that were, one for each recipient. `Registering.delete` says what becomes of its
+        receipts and of `auto`.
+
+        :raises StoreError: where the database stays locked.
+        """
+        key = None if recipient is None else e164(recipient, self._regions.get(provider))
+        return self._turns.take(
+            lambda connection: self._matching.delete(connection, provider, message_id, key)
+        )

@@ -917,10 +917,10 @@ def test_the_status_names_a_file_that_cannot_be_read_and_shows_the_others(tmp_pa
     arguments = ["spool", "status", "--database", f"sqlite:///{tmp_path}/r.db"]
     result = CliRunner().invoke(main, arguments)
     assert result.exit_code == 1
-    _, shown, unread, aside = result.stdout.splitlines()
+    _, _, shown, unread, aside = result.stdout.splitlines()
     assert aside.split()[1:4] == ["set", "aside", "0"]
     assert shown.split()[1:4] == ["left", "behind", "2"]
-    assert unread.split() == [str(bad), "unreadable", "-", "-", "-", "-"]
+    assert unread.split() == [bad.name, "unreadable", "-", "-", "-", "-"]
     assert result.stderr.splitlines() == [
         f"kept to be looked at: {folder}/1-h-1-a.refused",
         f"{bad}: cannot be read: Is a directory",

@@ -16,7 +16,7 @@ from sqlalchemy.exc import (
     NoSuchModuleError,
 )
 
-from receiptd.store.database.errors import StoreError
+from receiptd.store.database.errors import StoreError, file_of
 
 BUSY_TIMEOUT = 5.0
 """Seconds that SQLite waits for another process's transaction; `?timeout=` in the URL says
@@ -40,6 +40,10 @@ _POSTGRESQL = {
 _TURN = 7251930846
 """The key of PostgreSQL's advisory lock for writing; any number nobody else uses."""
 
+_NO_PSYCOPG = (
+    "PostgreSQL needs psycopg. In a checkout: .venv/bin/pip install -e '.[postgresql]'; "
+    "elsewhere: pip install 'psycopg[binary]', with the pip of receiptd's own environment"
+)
 
 AWAITED = "awaited"
 """The execution option that an engine has whose database did not answer at the start: an
@@ -60,12 +64,16 @@ def open_engine(url: str, *, writes: bool = True) -> Engine:
     try:
         parsed = parse(url)
         engine = create_engine(parsed, **_options(parsed))
-    except (ArgumentError, NoSuchModuleError) as error:
+    except NoSuchModuleError as error:
         raise StoreError(f"store.url: {error}") from None
-    except ModuleNotFoundError as error:
+    except (ArgumentError, ValueError):
+        # What SQLAlchemy says may name a part of the URL, and that may be one of its password.
         raise StoreError(
-            f"store.url: {error}. PostgreSQL needs: pip install 'receiptd[postgresql]'"
+            "store.url: cannot be read as a URL (it is not shown here): expected "
+            "sqlite:///FILE or postgresql+psycopg://USER:PASSWORD@HOST/DATABASE"
         ) from None
+    except ModuleNotFoundError as error:
+        raise StoreError(f"store.url: {error}. {_NO_PSYCOPG}") from None
     if engine.dialect.name == "sqlite":
         event.listen(engine, "connect", _prepare_sqlite)
         event.listen(engine, "begin", _begin_immediate if writes else _begin_deferred)
@@ -82,12 +90,15 @@ def parse(url: str) -> URL:
     where libpq takes one as well, is put in its usual place, where it is hidden.
 
     :raises ArgumentError: where it is none.
+    :raises ValueError: where its port is no number.
     """
     parsed = make_url(url)
     if parsed.drivername == "postgresql":
         parsed = parsed.set(drivername="postgresql+psycopg")
     password = parsed.query.get("password")
-    if isinstance(password, str):
+    if password is not None:
+        # libpq takes the last one, too.
+        password = password if isinstance(password, str) else password[-1]
         parsed = parsed.difference_update_query(["password"]).set(password=password)
     return parsed
 
@@ -148,10 +159,7 @@ def _take_turn(connection: Any) -> None:
 
 def sqlite_file(url: str) -> Path | None:
     """The file of a SQLite URL; None for another database."""
-    parsed = make_url(url)
-    if parsed.get_backend_name() != "sqlite" or not parsed.database:
-        return None
-    return Path(parsed.database)
+    return file_of(make_url(url))
 
 
 def check_file(url: str, *, create: bool) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sqlite3
 from enum import Enum
+from pathlib import Path
 
 from sqlalchemy import URL, Engine
 from sqlalchemy.exc import (
@@ -178,15 +179,36 @@ def _sqlstate(error: BaseException) -> str:
 # --- For people
 
 
+def file_of(url: URL) -> Path | None:
+    """The file of a SQLite URL; None for another database. Absolute, since the working directory
+    is seen neither in the log nor in an error."""
+    if url.get_backend_name() != "sqlite" or not url.database:
+        return None
+    return Path(url.database).absolute()
+
+
 def shown(url: URL) -> str:
     """`url` (as `engine.parse` gives it) for people: without passwords, also that of a client's
-    key."""
-    return url.difference_update_query(["sslpassword"]).render_as_string()
+    key, and with the whole path of SQLite's file."""
+    secret = [name for name in url.query if name.lower().endswith("password")]
+    url = url.difference_update_query(secret)
+    if (file := file_of(url)) is not None:
+        url = url.set(database=str(file))
+    return url.render_as_string()
 
 
 def unreachable(engine: Engine, error: Exception) -> str:
     """A sentence for a database that does not answer; the password stays out of it."""
-    return f"{shown(engine.url)}: the database does not answer: {_said(error)}"
+    said = _said(error)
+    password = engine.url.password
+    if password:
+        said = said.replace(str(password), "***")
+    if "no password supplied" in said:
+        said += (
+            ". Name a file with the password as store.password_file, or one of libpq's kind with "
+            "PGPASSFILE"
+        )
+    return f"{shown(engine.url)}: the database does not answer: {said}"
 
 
 def trouble(engine: Engine, error: SQLAlchemyError) -> StoreError:

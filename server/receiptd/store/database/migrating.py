@@ -5,6 +5,7 @@ from __future__ import annotations
 from sqlalchemy import Engine, inspect, text
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
+from receiptd import __version__
 from receiptd.store.database.engine import sqlite_file
 from receiptd.store.database.errors import StoreError, cause, may_pass, shown, trouble
 from receiptd.store.schema import REVISION
@@ -46,10 +47,7 @@ def upgrade(engine: Engine) -> str | None:
     if before == REVISION:
         return before
     if before is not None and before > REVISION:
-        raise StoreError(
-            f"{shown(engine.url)}: the database is at revision {before}, this "
-            f"receiptd knows {REVISION}: upgrade receiptd"
-        )
+        raise _of_another_revision(engine, before)
     from alembic import command
     from alembic.config import Config
 
@@ -81,8 +79,17 @@ def require(engine: Engine) -> None:
     """
     found = revision(engine)
     if found != REVISION:
-        stands = f"at revision {found}" if found else "empty"
-        raise StoreError(
-            f"{shown(engine.url)}: the database is {stands}, this receiptd needs "
-            f"{REVISION}: run receiptd db upgrade"
+        raise _of_another_revision(engine, found)
+
+
+def _of_another_revision(engine: Engine, found: str | None) -> StoreError:
+    """The one advice for a database that this receiptd cannot use as it is."""
+    stands = f"at revision {found}" if found else "empty"
+    text = f"{shown(engine.url)}: the database is {stands}, "
+    if found is not None and found > REVISION:
+        # No command of this version mends it: a newer one has changed the tables.
+        return StoreError(
+            f"{text}and this receiptd ({__version__}) knows revisions up to {REVISION}: a newer "
+            "receiptd has used it; upgrade receiptd to that version or a later one"
         )
+    return StoreError(f"{text}this receiptd needs {REVISION}: run receiptd db upgrade")

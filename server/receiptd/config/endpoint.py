@@ -1,0 +1,276 @@
+"""The tables `[[endpoint]]` of the configuration: each is a path for one provider's posts."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, Literal, Self
+from zoneinfo import available_timezones
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    StrictInt,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+
+from receiptd import providers
+from receiptd.config.errors import Finding, Misfit, expected, findings
+from receiptd.config.kinds import Network, Secrets, Table, one_or_many
+from receiptd.providers.values import zone
+from receiptd.receipt import State
+
+_RESERVED = ("/api", "/metrics", "/healthz", "/readyz")
+
+
+class Basic(Table):
+    """`basic` of an endpoint: HTTP Basic credentials."""
+
+    username: str = Field(description="The username.", examples=["dlr"])
+    password: Secrets = Field(
+        description="The password, or a list of those that are valid.", examples=["a-password"]
+    )
+
+
+class Endpoint(BaseModel):
+    """`[[endpoint]]`: a path that takes one provider's posts.
+
+    Keys beyond the ones here are the provider's own (its `Options`).
+    """
+
+    model_config = ConfigDict(extra="allow", frozen=True, hide_input_in_errors=True)
+
+    provider: str = Field(
+        description="Whose posts come here: one of the names above.",
+        examples=["csoft"],
+    )
+    path: str = Field(
+        description="The path of the URL that is registered with the provider.",
+        examples=["/soap"],
+    )
+    name: str = Field(
+        default="",
+        description="What the endpoint is called in receipts, logs and metrics. Receipts keep "
+        "the name that they came under.",
+        examples=["soap"],
+    )
+    username: str | None = Field(
+        default=None,
+        description="The username that a post must carry, for a provider whose posts do.",
+        examples=["ANOther.61234"],
+    )
+    pin: Secrets = Field(
+        default=[],
+        description="The PIN that a post must carry. A list is of those that are valid at once, "
+        "so that a PIN can be changed without losing a receipt.",
+        examples=["BLUE.music"],
+    )
+    token: Secrets = Field(
+        default=[],
+        description="A secret in the URL, for providers that have no credentials of their own: "
+        "as https://HOST/PATH?token=TOKEN or as https://HOST/PATH/TOKEN. Also a list.",
+        examples=["a-long-random-text"],
+    )
+    basic: Basic | None = Field(
+        default=None,
+        description="Credentials of HTTP Basic, for a provider that takes a URL with them, such "
+        "as https://USERNAME:PASSWORD@HOST/PATH. `password` may be a list as well.",
+        examples=[{"username": "dlr", "password": "a-password"}],
+    )
+    networks: Annotated[list[Network], BeforeValidator(one_or_many)] = Field(
+        default=[],
+        description="The networks that posts may come from. Behind a proxy that is the proxy's "
+        "own address, unless it is one of trusted_proxies in [server].",
+        examples=[["192.0.2.0/24", "2001:db8::/32"]],
+    )
+    timezone: str | None = Field(
+        default=None,
+        description="The time zone of times that come without an offset, if it is another than "
+        "the provider's usual one.",
+        examples=["Europe/Rome"],
+    )
+    region: str | None = Field(
+        default=None,
+        description="The country by whose national forms phone numbers are read, if it is "
+        "another than the provider's usual one.",
+        examples=["GB"],
+    )
+    requests_per_second: StrictInt | None = Field(
+        default=None,
+        ge=0,
+        description="How many requests per second the endpoint takes, in each process; 0: as many "
+        "as come. Further ones are answered 429 and Retry-After.",
+        examples=[200],
+    )
+    match: Literal["auto", "always", "never"] = Field(
+        default="auto",
+        description="Whether receipts are checked against the messages that the application "
+        'registered: "always", "never", or "auto": once any message of the provider is '
+        "registered.",
+        examples=["always"],
+    )
+    codes: dict[str, State] = Field(
+        default={},
+        description="States of codes that the provider's table lacks or that you want "
+        f"otherwise. The states are {', '.join(State)}.",
+        examples=[{"99": "UNDELIVERABLE"}],
+    )
+
+    @field_validator("provider")
+    @classmethod
+    def _known(cls, value: str) -> str:
+        if value not in providers.load():
+            raise ValueError(
+                f"no provider is called {value!r}: {expected(value, providers.names())}"
+            )
+        return value
+
+    @field_validator("path")
+    @classmethod
+    def _path(cls, value: str) -> str:
+        if not re.fullmatch(r"(/[A-Za-z0-9._~-]+)+", value) or {".", ".."} & set(value.split("/")):
+            raise ValueError(
+                f"{value!r} is no path such as /soap: expected a slash, then letters, digits and "
+                ". _ ~ - between slashes"
+            )
+        for reserved in _RESERVED:
+            if value == reserved or value.startswith(reserved + "/"):
+                raise ValueError(f"{reserved} is receiptd's own: choose another path")
+        return value
+
+    @field_validator("name")
+    @classmethod
+    def _name(cls, value: str) -> str:
+        if not value.isprintable() or value != value.strip() or len(value) > 100:
+            raise ValueError("expected at most 100 printable characters without space around them")
+        return value
+
+    @field_validator("username")
+    @classmethod
+    def _username(cls, value: str | None) -> str | None:
+        return (value.strip() or None) if value is not None else None
+
+    @field_validator("pin")
+    @classmethod
+    def _pins(cls, value: list[SecretStr]) -> list[SecretStr]:
+        return [SecretStr(pin.get_secret_value().strip()) for pin in value]
+
+    @field_validator("basic")
+    @classmethod
+    def _complete(cls, value: Basic | None) -> Basic | None:
+        if value is None or value.password:
+            return value
+        if not value.username:
+            return None
+        raise ValueError("the password is empty: expected one, or no `basic` at all")
+
+    @field_validator("timezone")
+    @classmethod
+    def _zone(cls, value: str | None) -> str | None:
+        if not value:
+            return None
+        try:
+            zone(value)
+        except ValueError as error:
+            near = difflib.get_close_matches(value, available_timezones(), 1)
+            if not near:
+                raise
+            raise ValueError(
+                f"no time zone is called {value!r}: did you mean {near[0]!r}?"
+            ) from error
+        return value
+
+    @field_validator("region")
+    @classmethod
+    def _country(cls, value: str | None) -> str | None:
+        if not value:
+            return None
+        from phonenumbers import SUPPORTED_REGIONS
+
+        if value not in SUPPORTED_REGIONS:
+            meant = {"UK": "GB", "EN": "GB"}.get(value.upper(), value.upper())
+            raise ValueError(
+                f"{value!r} is no country code of ISO 3166: "
+                + (f"did you mean {meant!r}?" if meant in SUPPORTED_REGIONS else "such as 'US'")
+            )
+        return value
+
+    @field_validator("codes", mode="before")
+    @classmethod
+    def _states(cls, value: object) -> object:
+        if not isinstance(value, dict):
+            return value
+        wrong = [
+            ((code,), f"{state!r} is no state: {expected(str(state).upper(), list(State))}")
+            for code, state in value.items()
+            if str(state).upper() not in State.__members__
+        ]
+        if wrong:
+            raise Misfit(wrong)
+        return {str(code): str(state).upper() for code, state in value.items()}
+
+    @model_validator(mode="after")
+    def _settle(self) -> Self:
+        kind = providers.load()[self.provider]
+        misfits = list(_misfit_options(kind, self.model_extra or {}))
+        if not kind.in_body_credentials:
+            misfits += [
+                ((key,), f"{self.provider} posts carry none: use token, basic or networks")
+                for key in ("username", "pin")
+                if getattr(self, key)
+            ]
+        if misfits:
+            raise Misfit(misfits)
+        if not self.name:
+            object.__setattr__(self, "name", self.path.strip("/"))
+        return self
+
+    @property
+    def authenticated(self) -> bool:
+        """Whether a post must prove anything at all."""
+        return bool(self.username or self.pin or self.token or self.basic or self.networks)
+
+    @property
+    def phone_region(self) -> str | None:
+        """The country by whose national forms phone numbers are read; None: E.164 alone."""
+        return self.region or providers.load()[self.provider].region
+
+    def bind(self) -> providers.Provider:
+        """The provider's module, bound to this endpoint."""
+        kind = providers.load()[self.provider]
+        return kind(
+            providers.Endpoint(
+                name=self.name,
+                timezone=zone(self.timezone or kind.timezone),
+                codes=self.codes,
+                options=kind.Options.model_validate(self.model_extra or {}),
+            )
+        )
+
+
+def _misfit_options(kind: type[providers.Provider], given: Mapping[str, Any]) -> Iterator[Finding]:
+    """What is wrong with the keys of an endpoint that are its provider's own."""
+    known = endpoint_keys(kind)
+    for key in given:
+        if key not in known:
+            yield (key,), f"unknown key: {expected(key, known)}"
+    try:
+        kind.Options.model_validate({key: given[key] for key in given if key in known})
+    except ValidationError as error:
+        yield from findings(error)
+
+
+def endpoint_keys(kind: type[providers.Provider] | None) -> list[str]:
+    """The keys that an endpoint of a provider may have; of an unknown one, those of all."""
+    own = kind.Options.model_fields.items() if kind else ()
+    return [*Endpoint.model_fields, *(field.alias or name for name, field in own)]
+
+
+def default_endpoints() -> list[Endpoint]:
+    return [Endpoint(provider=name, path=kind.path) for name, kind in providers.load().items()]
