@@ -13,6 +13,7 @@ import sys
 import time
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import click
 import pytest
@@ -272,7 +273,8 @@ def test_check_config_says_what_would_be_served_and_no_secret(tmp_path):
         "public URL:    https://dlr.example.com",
         "store:         postgresql+psycopg://receiptd:***@db.example.com/receipts",
         "spool:         receiptd-spool",
-        "API:           this machine only: no token is set",
+        f"API:           token in {Path.cwd()}/receiptd-spool/api-token "
+        "(receiptd api-token prints it)",
         "log:           standard error, plain",
         "",
         "endpoint      posts go to                   provider                     asks for",

@@ -31,14 +31,13 @@ from receiptd.cli.options import (
     store,
 )
 from receiptd.cli.output import json_array, json_text, printable, table
+from receiptd.message import MOST_PARTS
 from receiptd.receipt import State
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
 
     from receiptd.config import Config
-
-MOST_PARTS = 255
 
 
 @click.group()

@@ -20,6 +20,7 @@ from receiptd.daemon.service import Daemon, warnings
 from receiptd.daemon.systemd import Notifier
 from receiptd.errors import UserError
 from receiptd.log import Log
+from receiptd.web import token_file
 
 SIGN_OF_LIFE = 1.0
 """Seconds between reports on how it is, unless a watchdog wants them more often."""
@@ -180,6 +181,7 @@ def announce(config: Config, addresses: list[str]) -> None:
             address=config.server.public_url or addresses[0],
             path=endpoint.path,
         )
+    _log.info("the API and /metrics ask for a {token}", token=token_file.described(config))
 
 
 def run(

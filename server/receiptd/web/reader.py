@@ -15,7 +15,6 @@ from twisted.python.failure import Failure
 from twisted.python.threadpool import ThreadPool
 
 from receiptd.store.database.engine import StoreAway, cause, open_engine
-from receiptd.web.problem import Problem
 
 THREADS = 4
 
@@ -33,6 +32,11 @@ _AWAY = (OperationalError, InterfaceError, TimeoutError, StoreAway)
 _log = Logger(namespace="receiptd.web")
 
 T = TypeVar("T")
+
+
+class Unavailable(Exception):
+    """A read that was not made: too many wait, or the database does not answer. The same read
+    will do in a while."""
 
 
 class Reader:
@@ -62,11 +66,11 @@ class Reader:
         self._pool.start()
 
     def read(self, function: Callable[[Engine], T]) -> Deferred[T]:
-        """What `function` returns, called in a thread. Fails with `Problem` 503 where too many
+        """What `function` returns, called in a thread. Fails with `Unavailable` where too many
         reads wait already, or where the database does not answer."""
         if self._under_way >= self._most:
             failed: Deferred[T] = Deferred()
-            failed.errback(Problem.unavailable("too many requests are being answered: try later"))
+            failed.errback(Unavailable("too many requests are being answered: try later"))
             return failed
         self._under_way += 1
         read: Deferred[T] = deferToThreadPool(self._reactor, self._pool, function, self.engine)
@@ -83,7 +87,7 @@ class Reader:
         if not self._away and not isinstance(failure.value, StoreAway):
             self._away = True
             _log.error("the database does not answer: {error}", error=cause(failure.value))
-        raise Problem.unavailable("the database does not answer: try later")
+        raise Unavailable("the database does not answer: try later")
 
     def _done(self, result: Any) -> Any:
         self._under_way -= 1
