@@ -19,7 +19,10 @@ def duration(text: str) -> timedelta:
     found = _DURATION.fullmatch(text.strip())
     if not found:
         raise ValueError(f"{text!r} is no duration such as {EXAMPLES}")
-    span = timedelta(**{_UNITS[found[2].lower()]: int(found[1])})
+    try:
+        span = timedelta(**{_UNITS[found[2].lower()]: int(found[1])})
+    except OverflowError:  # not even `timedelta` reaches that far
+        span = timedelta.max
     if span > _LONGEST:
         raise ValueError(f"{text!r} is more than 100 years")
     return span

@@ -13,6 +13,9 @@ from typing import NamedTuple
 
 from receiptd.receipt import State
 
+MOST_PARTS = 255
+"""A concatenated message counts its parts in one octet (3GPP TS 23.040, 9.2.3.24.1)."""
+
 WHOLE = 0
 """Stands for the message as a whole where receipts name no part."""
 
@@ -105,9 +108,6 @@ class Progress(NamedTuple):
     expected: int
     """How many parts there are, as far as is known."""
     price: Decimal | None
-
-
-NOTHING_KNOWN = Progress(State.ENROUTE, False, None, 0, 1, None)
 
 
 def progress(parts: Mapping[int, Part], registered: int | None) -> Progress:

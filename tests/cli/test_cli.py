@@ -273,7 +273,8 @@ def test_check_config_says_what_would_be_served_and_no_secret(tmp_path):
         "public URL:    https://dlr.example.com",
         "store:         postgresql+psycopg://receiptd:***@db.example.com/receipts",
         f"spool:         {tmp_path}/receiptd-spool",
-        "API:           this machine only: no token is set",
+        f"API:           token in {tmp_path}/receiptd-spool/api-token "
+        "(receiptd api-token prints it)",
         "log:           standard error, plain",
         "",
         "endpoint      path   provider  asks for",

@@ -37,18 +37,27 @@ class Reply(NamedTuple):
         return self.json
 
 
+def with_token(server: Server, headers: Mapping[str, str | None] | None = None) -> dict[str, str]:
+    """`headers`, and the token that the server has made unless they say something else."""
+    token = server.token
+    made = {"Authorization": f"Bearer {token}"} if token is not None else {}
+    both: dict[str, str | None] = {**made, **(headers or {})}
+    return {name: value for name, value in both.items() if value is not None}
+
+
 def call(
     server: Server,
     path: str,
     method: str = "GET",
     body: object = None,
-    headers: Mapping[str, str] | None = None,
+    headers: Mapping[str, str | None] | None = None,
 ) -> Reply:
-    """One request; a body that is no bytes is sent as JSON."""
+    """One request, with the token that the server has made unless `headers` have another or
+    None; a body that is no bytes is sent as JSON."""
     if body is not None and not isinstance(body, bytes):
         body, headers = json.dumps(body).encode(), {**JSON, **(headers or {})}
     with closing(HTTPConnection("127.0.0.1", server.port, timeout=DEADLINE)) as connection:
-        connection.request(method, path, body, dict(headers or {}))  # type: ignore[arg-type]
+        connection.request(method, path, body, with_token(server, headers))  # type: ignore[arg-type]
         response = connection.getresponse()
         found = {name.lower(): value for name, value in response.getheaders()}
         assert "content-length" in found
@@ -162,7 +171,7 @@ def watch(
         connection.sock.settimeout(DEADLINE)
         connection.sock.connect(("127.0.0.1", server.port))
     with closing(connection):
-        headers = {"Last-Event-ID": str(last)} if last is not None else {}
+        headers = with_token(server, {"Last-Event-ID": str(last)} if last is not None else {})
         connection.request("GET", f"/api/v1/receipts/stream{query}", headers=headers)
         response = connection.getresponse()
         assert response.status == 200, response.read()

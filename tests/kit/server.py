@@ -101,6 +101,19 @@ class Server:
             raise
         self.url, self.port = found[1], int(found[2])
 
+    @property
+    def token(self) -> str | None:
+        """The token that it has made for the API; None where tokens are configured."""
+        files = [Path(f"{self.database}-api-token"), *self.folder.glob("*/api-token")]
+        found = [file.read_text().strip() for file in files if file.exists()]
+        configured = self.config.exists() and "[[api.token]]" in self.config.read_text()
+        return found[0] if found and not configured else None
+
+    @property
+    def bearer(self) -> list[str]:
+        """The header line with that token."""
+        return [f"Authorization: Bearer {self.token}"]
+
     def spawn(self, arguments: list[str], log: IO[bytes]) -> subprocess.Popen[bytes]:
         """Start a process that logs to `log`."""
         return subprocess.Popen(

@@ -126,10 +126,14 @@ def test_an_empty_file_has_no_messages():
 @pytest.mark.parametrize(
     ("line", "problem"),
     [
-        ("csfot,A,1", "provider is 'csfot', of which no endpoint is: did you mean 'csoft'?"),
+        (
+            "csfot,A,1",
+            "provider is 'csfot', for which no endpoint is configured: did you mean 'csoft'?",
+        ),
         (
             "nobody,A,1",
-            "provider is 'nobody', of which no endpoint is: expected csoft, cdyne, easysms",
+            "provider is 'nobody', for which no endpoint is configured: expected one of csoft, "
+            "cdyne, easysms",
         ),
         (",A,1", "provider is missing: it must say whose the message is"),
         ("csoft,,1", "message_id is missing: it must name the message"),

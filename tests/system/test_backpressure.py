@@ -35,7 +35,7 @@ SEEME = "/seeme?reference=%s&number=36301234567&code=6&timestamp=2013-09-01+09%%
 
 def waiting(server):
     """How many posts wait to be stored."""
-    for line in get(server.port, "/metrics").text.splitlines():
+    for line in get(server.port, "/metrics", server.bearer).text.splitlines():
         if line.startswith("receiptd_queue_depth"):
             return int(float(line.split()[-1]))
     raise AssertionError("no such metric")

@@ -102,7 +102,7 @@ def test_each_alert_is_tested(rules):
 
 def test_every_metric_that_they_speak_of_is_there(shared_server, rules, dashboard):
     """A live server's, from its start: with no traffic there are no alarms, but no gaps either."""
-    page = get(shared_server.port, "/metrics").text
+    page = get(shared_server.port, "/metrics", shared_server.bearer).text
     there = set()
     for name, kind in re.findall(r"^# TYPE (\S+) (\S+)$", page, re.MULTILINE):
         there.add(name)
@@ -122,7 +122,7 @@ def test_every_metric_that_they_speak_of_is_there(shared_server, rules, dashboar
 
 
 def test_every_metric_is_on_the_page_about_metrics_and_no_other_is(shared_server):
-    page = get(shared_server.port, "/metrics").text
+    page = get(shared_server.port, "/metrics", shared_server.bearer).text
     there = set(re.findall(r"^# TYPE (receiptd_\S+) ", page, re.MULTILINE))
     written = (ROOT / "docs" / "monitoring.md").read_text()
     assert set(re.findall(r"`(receiptd_\w+)`", written)) == there

@@ -85,7 +85,9 @@ def test_a_postgresql_that_hangs_refuses_nobody_also_when_the_server_ends(serve,
     with own_postgresql.frozen(), ThreadPoolExecutor() as clients:
         last = clients.submit(acknowledged, server, "at its end")
         taken = "receiptd_queue_depth 1.0"
-        wait_until(lambda: taken in get(server.port, "/metrics").text, "the writer has it")
+        wait_until(
+            lambda: taken in get(server.port, "/metrics", server.bearer).text, "the writer has it"
+        )
         assert server.stop() == 0
         assert last.result(DEADLINE)
     server.start()

@@ -54,7 +54,7 @@ def test_a_server_starts_without_its_database_and_has_all_once_that_is_there(
     answer = get(server.port, "/readyz")
     assert answer.status == 200
     assert "degraded since" in answer.text
-    assert "receiptd_degraded 1.0" in get(server.port, "/metrics").text
+    assert "receiptd_degraded 1.0" in get(server.port, "/metrics", server.bearer).text
     for path, method, body in (
         ("/api/v1/receipts", "GET", None),
         (f"{MESSAGES}/csoft/M0", "GET", None),

@@ -101,7 +101,7 @@ def test_it_listens_as_root_and_serves_as_the_user(serve, folder, workers):
         }
     body = b"Username=ANOther.61234&PIN=BLUE.music&MessageIdentifier=A&Report=0"
     assert b"Report=0" in post(server.port, body, content_type=FORM).body
-    assert get(server.port, "/metrics").status == 200
+    assert get(server.port, "/metrics", server.bearer).status == 200
     assert server.stop() == 0
 
     # What it has made is the user's to use: also by the other kind of server.

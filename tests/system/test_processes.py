@@ -254,7 +254,7 @@ def test_what_workers_count_is_one_sum_and_its_folder_is_gone_with_them(serve):
         post(server.port, body, content_type="application/x-www-form-urlencoded")
 
     def counted() -> bool:
-        page = get(server.port, "/metrics").text
+        page = get(server.port, "/metrics", server.bearer).text
         return (
             sum(
                 float(line.rpartition(" ")[2])
@@ -269,7 +269,7 @@ def test_what_workers_count_is_one_sum_and_its_folder_is_gone_with_them(serve):
     (folder,) = (
         Path(each.partition(b"=")[2].decode())
         for each in environment
-        if each.startswith(b"PROMETHEUS_MULTIPROC_DIR=")
+        if each.startswith(b"_RECEIPTD_METRICS_FOLDER=")
     )
     assert folder.is_dir()
     assert server.stop() == 0

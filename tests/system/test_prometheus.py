@@ -23,19 +23,13 @@ from kit.server import CSOFT, Server, wait_until
 from kit.soap import envelope, new_id
 from kit.wire import TIMEOUT, post
 
-TOKEN = "the-token-of-an-api.token"
-
 PATIENCE = 60.0
 """Seconds: Prometheus waits for the disk many times before it reads anything."""
 
 CONFIG = (
     CSOFT
-    + f"""
+    + """
 requests_per_second = 1000
-[[api.token]]
-name = "prometheus"
-token = "{TOKEN}"
-scopes = ["read", "write"]
 """
 )
 
@@ -43,12 +37,13 @@ scopes = ["read", "write"]
 class Prometheus:
     """A server of its own, that reads one receiptd's metrics every second."""
 
-    def __init__(self, program: str, folder: Path, target: str) -> None:
+    def __init__(self, program: str, folder: Path, target: str, token: Path) -> None:
         page = (ROOT / "docs" / "monitoring.md").read_text()
         block = re.search(r"```yaml\n(.*?)```", page, re.DOTALL)
         assert block
         config = yaml.safe_load(block[1])
         config["global"] = {"scrape_interval": "1s", "evaluation_interval": "1s"}
+        config["scrape_configs"][0]["authorization"]["credentials_file"] = str(token)
         config["scrape_configs"][0]["static_configs"][0]["targets"] = [target]
         shutil.copy(ALERTS, folder / config["rule_files"][0])
         (folder / "prometheus.yml").write_text(yaml.safe_dump(config))
@@ -100,7 +95,7 @@ def server(serve: Any) -> Server:
         json.dumps(message).encode(),
         "/api/v1/messages",
         "application/json",
-        headers=[f"Authorization: Bearer {TOKEN}"],
+        headers=started.bearer,
     )
     assert answer.status == 200
     return started
@@ -114,7 +109,8 @@ def prometheus(server: Server, tmp_path: Path) -> Iterator[Prometheus]:
         pytest.skip("prometheus is not on this machine (Debian: in the package prometheus)")
     folder = tmp_path / "prometheus"
     folder.mkdir()
-    started = Prometheus(program, folder, f"127.0.0.1:{server.port}")
+    token = Path(f"{server.database}-api-token")  # Prometheus reads what the server has made
+    started = Prometheus(program, folder, f"127.0.0.1:{server.port}", token)
     try:
         wait_until(lambda: started.query('up{job="receiptd"} == 1'), "receiptd is read", PATIENCE)
         yield started

@@ -185,7 +185,10 @@ def test_who_waits_for_a_database_that_hangs_is_no_reason_to_wait_longer(serve):
         with closing(connect(server)) as connection:
             connection.sendall(request("A"))
             wait_until(
-                lambda: "\nreceiptd_queue_depth 1.0\n" in get(server.port, "/metrics").text,
+                lambda: (
+                    "\nreceiptd_queue_depth 1.0\n"
+                    in get(server.port, "/metrics", server.bearer).text
+                ),
                 "it was read",
             )
             began = time.monotonic()
@@ -230,7 +233,8 @@ def test_a_stream_of_events_ends_as_an_answer_ends(serve):
     server = serve()
     with closing(connect(server)) as connection:
         connection.sendall(
-            b"GET /api/v1/receipts/stream HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n\r\n" % server.port
+            b"GET /api/v1/receipts/stream HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n%b\r\n\r\n"
+            % (server.port, server.bearer[0].encode())
         )
         received = connection.recv(1000)
         assert b"200 OK" in received
@@ -320,12 +324,13 @@ def test_what_only_a_restart_can_change_is_named(serve):
 
 def test_tokens_matching_and_quotas_are_those_of_the_new_configuration(serve):
     server = serve(OPEN)
-    assert get(server.port, "/api/v1/receipts").status == 200
+    made = server.bearer
+    assert get(server.port, "/api/v1/receipts", made).status == 200
     reload(
         server,
         OPEN + 'match = "always"\n[[api.token]]\nname = "a"\ntoken = "secret"\n',
     )
-    assert get(server.port, "/api/v1/receipts").status == 401
+    assert get(server.port, "/api/v1/receipts", made).status == 401
     header = ["Authorization: Bearer secret"]
     assert get(server.port, "/api/v1/receipts", header).status == 200
     assert b"<Report>-1</Report>" in post(server.port, envelope("x"), "/open").body

@@ -12,8 +12,7 @@ from twisted.internet.defer import ensureDeferred
 from twisted.internet.task import Clock
 
 from receiptd.web import reader as module
-from receiptd.web.problem import Problem
-from receiptd.web.reader import MOST_WAITING, THREADS, Reader
+from receiptd.web.reader import MOST_WAITING, THREADS, Reader, Unavailable
 
 
 class Reactor(Clock):
@@ -55,14 +54,12 @@ def test_a_read_gives_what_the_function_returns(reactor, reader):
 @pytest.mark.parametrize(
     ("raised", "seen"),
     [
-        (OperationalError("SELECT", {}, Exception("away")), Problem),
-        (Problem(404, "no such thing"), Problem),
+        (OperationalError("SELECT", {}, Exception("away")), Unavailable),
+        (LookupError("no such thing"), LookupError),
         (KeyError("a fault of ours"), KeyError),
     ],
 )
-def test_a_database_that_does_not_answer_is_503_and_a_fault_is_a_fault(
-    reactor, reader, raised, seen
-):
+def test_a_database_that_does_not_answer_is_told_from_a_fault(reactor, reader, raised, seen):
     def fail(_engine):
         raise raised
 
@@ -70,8 +67,6 @@ def test_a_database_that_does_not_answer_is_503_and_a_fault_is_a_fault(
     reader.read(fail).addErrback(failures.append)
     reactor.turn()
     assert isinstance(failures[0].value, seen)
-    if isinstance(raised, OperationalError):
-        assert failures[0].value.status == 503
 
 
 def test_more_than_a_few_reads_at_once_are_turned_away(reactor, reader):
@@ -82,7 +77,7 @@ def test_more_than_a_few_reads_at_once_are_turned_away(reactor, reader):
         reader.read(lambda _engine, n=number: (go_on.wait(20), n)[1]).addCallbacks(
             results.append, refused.append
         )
-    assert [failure.value.status for failure in refused] == [503] * 3
+    assert [failure.type for failure in refused] == [Unavailable] * 3
     go_on.set()
     for _ in range(most):
         reactor.turn()

@@ -27,7 +27,7 @@ SECRETS = (
     "seeme-token",
     "basic-password",
     "another-token",
-    "api-token",
+    "api-secret",
 )
 
 CONFIG = (
@@ -46,9 +46,9 @@ basic = { username = "dlr", password = "basic-password" }
 )
 
 
-def metrics(server, headers=()):
+def metrics(server, headers=None):
     """All samples of /metrics: name and labels to value."""
-    answer = get(server.port, "/metrics", headers)
+    answer = get(server.port, "/metrics", headers or server.bearer)
     assert answer.status == 200, answer.text
     found = {}
     for family in text_string_to_metric_families(answer.text):
@@ -149,30 +149,31 @@ def test_counts_are_for_who_may_read(serve):
     assert metrics(server, ["Authorization: Bearer api-token"])
 
 
-def test_without_a_token_counts_are_for_this_machine_alone(shared_server):
-    answer = get(shared_server.port, "/metrics", ["X-Forwarded-For: 192.0.2.1"])
-    assert answer.status == 403
+def test_without_a_token_configured_counts_are_for_who_has_the_one_of_the_file(shared_server):
+    assert metrics(shared_server, shared_server.bearer)
+    answer = get(shared_server.port, "/metrics")
+    assert answer.status == 401
     assert answer.headers["content-type"] == "application/problem+json"
 
 
 def test_openmetrics_is_spoken_with_whoever_asks_for_it(shared_server):
     header = "Accept: application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5"
-    answer = get(shared_server.port, "/metrics", [header])
+    answer = get(shared_server.port, "/metrics", [header, *shared_server.bearer])
     assert answer.headers["content-type"].startswith("application/openmetrics-text; version=1.0.0")
     assert answer.text.endswith("# EOF\n")
-    plain = get(shared_server.port, "/metrics")
+    plain = get(shared_server.port, "/metrics", shared_server.bearer)
     assert plain.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
 
 
 @pytest.mark.parametrize("path", ["/metrics", "/healthz", "/readyz"])
 def test_only_reading_and_only_that_path(shared_server, path):
-    refused = get(shared_server.port, path, method="POST")
+    refused = get(shared_server.port, path, shared_server.bearer, "POST")
     assert (refused.status, refused.headers["allow"]) == (405, "GET, HEAD")
-    assert get(shared_server.port, path + "/x").status == 404
+    assert get(shared_server.port, path + "/x", shared_server.bearer).status == 404
 
 
 def test_two_processes_count_as_one(serve, monkeypatch, tmp_path):
-    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path / "counts"))
+    monkeypatch.setenv("_RECEIPTD_METRICS_FOLDER", str(tmp_path / "counts"))
     one, other = serve(), serve()
     for server, count in ((one, 3), (other, 2)):
         for _ in range(count):
@@ -288,7 +289,8 @@ def test_a_stream_has_a_name_too(shared_server):
     address = ("127.0.0.1", shared_server.port)
     with closing(socket.create_connection(address, DEADLINE)) as connection:
         host = f"Host: 127.0.0.1:{shared_server.port}"
-        request = f"GET /api/v1/receipts/stream HTTP/1.1\r\n{host}\r\nX-Request-Id: s1\r\n\r\n"
+        lines = [host, "X-Request-Id: s1", *shared_server.bearer, "", ""]
+        request = "\r\n".join(["GET /api/v1/receipts/stream HTTP/1.1", *lines])
         connection.sendall(request.encode())
         head = b""
         while b"\r\n\r\n" not in head:
@@ -362,11 +364,13 @@ def test_each_receipt_has_a_json_line_with_stable_keys(serve):
     assert (line["level"], line["verdict"]) == ("warn", "invalid")
     assert "Report" in line["text"]
 
-    get(server.port, "/metrics", ["X-Request-Id: r3", "Via: 1.1 proxy"])
+    get(server.port, "/metrics", ["X-Request-Id: r3"])
     line = line_of(server, "r3")
     assert set(line) == {"time", "level", "request_id", "logger", "text"}
     assert line["logger"] == "receiptd.web"
-    assert line["text"].startswith("403 to 127.0.0.1: ")
+    assert line["text"].startswith(
+        "401 to 127.0.0.1, who asked for /metrics: the token is missing"
+    )
     for path, method, text in (
         ("/nowhere", "GET", "404: GET /nowhere from 127.0.0.1: no endpoint has this path"),
         ("/soap/token", "POST", "404: POST /soap/... from 127.0.0.1: no endpoint has this path"),
@@ -400,7 +404,7 @@ def test_no_line_has_a_secret_in_it(serve):
             header = f"Authorization: Basic {credentials}"
             post(port, b"MessageID=x", "/cdyne", FORM, headers=[header])
             assert credentials not in server.log
-        get(port, "/api/v1/receipts?token=api-token", ["Authorization: Bearer api-token"])
+        get(port, "/api/v1/receipts?token=api-secret", ["Authorization: Bearer api-secret"])
         assert server.stop() == 0
         for secret in SECRETS:
             assert secret not in server.log, (form, secret)

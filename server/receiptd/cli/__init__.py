@@ -12,6 +12,7 @@ from io import TextIOWrapper
 import click
 
 from receiptd import __version__
+from receiptd.cli.api_token import api_token
 from receiptd.cli.check_config import check_config
 from receiptd.cli.daemon import init, serve, upgrade, worker
 from receiptd.cli.easysms import easysms_url
@@ -60,7 +61,7 @@ db.add_command(upgrade)
 receipts.add_command(tail)
 receipts.add_command(export)
 for command in (
-    *(serve, worker, init, check_config),
+    *(serve, worker, init, check_config, api_token),
     *(message, receipts, rejected, prune, spool),
     *(simulate, easysms_url),
 ):

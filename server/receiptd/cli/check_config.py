@@ -76,7 +76,7 @@ def check_config(file: Path | None, database: str | None, wide: bool) -> None:
     listen = [*config.server.listen, *(config.server.tls.listen if config.server.tls else ())]
     doubts = [text for endpoint in config.endpoint for text in warnings(endpoint, listen)]
     unusable_tls, tls_doubts = _tls(config)
-    doubts += tls_doubts
+    doubts += [*tls_doubts, *_token_file_doubts(config)]
     errors = [
         *_unusable_listen(config),
         *unusable_tls,
@@ -111,8 +111,24 @@ def _asks_for(endpoint: Endpoint) -> str:
 
 def _api_asks_for(config: Config) -> str:
     """Who may use the HTTP API, without the secrets."""
-    tokens = [f"{each.name} ({', '.join(each.scopes)})" for each in config.api.token]
-    return "token of " + ", ".join(tokens) if tokens else "this machine only: no token is set"
+    from receiptd.web.token_file import described
+
+    return described(config)
+
+
+def _token_file_doubts(config: Config) -> list[str]:
+    """What is wrong with the token file, where it is used and is there."""
+    from receiptd.web import token_file
+
+    if config.api.token:
+        return []
+    try:
+        found = token_file.read(token_file.place(config))
+    except token_file.NoTokenFile:
+        return []
+    except token_file.TokenFileError as error:
+        return [str(error)]
+    return [found.warning] if found.warning else []
 
 
 def _unusable_user(config: Config) -> list[str]:

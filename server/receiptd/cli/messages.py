@@ -32,14 +32,13 @@ from receiptd.cli.options import (
 )
 from receiptd.cli.output import json_array, json_text, printable, say
 from receiptd.errors import did_you_mean
+from receiptd.message import MOST_PARTS
 from receiptd.receipt import State
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
 
     from receiptd.config import Config
-
-MOST_PARTS = 255
 
 
 @click.group()

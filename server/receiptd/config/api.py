@@ -48,8 +48,8 @@ class Api(Table):
     token: list[ApiToken] = Field(
         default=[],
         description="Who may use the HTTP API and /metrics: whoever has one of these tokens. As "
-        "long as there is none, only requests from this machine itself are answered, and none "
-        "that came through a proxy.",
+        "long as there is none, the server makes a token at its first start, in a file that only "
+        "its owner can read: receiptd api-token prints it.",
     )
 
     @model_validator(mode="after")

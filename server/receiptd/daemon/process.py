@@ -23,6 +23,7 @@ from receiptd.errors import UserError
 from receiptd.log import Log
 from receiptd.store.database.engine import parse
 from receiptd.store.database.errors import shown
+from receiptd.web import token_file
 
 SIGN_OF_LIFE = 1.0
 """Seconds between reports on how it is, unless a watchdog wants them more often."""
@@ -192,6 +193,7 @@ def announce(config: Config, addresses: list[str]) -> None:
             address=config.server.public_url or addresses[0],
             path=endpoint.path,
         )
+    _log.info("the API and /metrics ask for a {token}", token=token_file.described(config))
 
 
 def run(

@@ -14,7 +14,7 @@ from twisted.internet import defer, task
 from twisted.logger import Logger
 
 from receiptd.blanking.by_value import KnownSecrets
-from receiptd.config import Config, Endpoint, Tls
+from receiptd.config import ApiToken, Config, Endpoint, Tls
 from receiptd.config.reloading import taken_over
 from receiptd.daemon import privileges
 from receiptd.daemon.listeners import ListenError, Listeners
@@ -30,6 +30,7 @@ from receiptd.store.database.migrating import require, upgrade
 from receiptd.store.database.server_lock import ServerLock
 from receiptd.store.spool.folder import Spool
 from receiptd.store.writer import Result, Writer
+from receiptd.web import token_file
 from receiptd.web.api.handler import Api
 from receiptd.web.api.routes import ROOT
 from receiptd.web.operating.health import Healthz, Readiness, Readyz
@@ -129,7 +130,7 @@ class Daemon(MultiService):
             self._pipeline,
             self._guard,
             config.store.url,
-            [endpoint.phone_region for endpoint in config.endpoint],
+            config.endpoint,
         )
         self._reader = Reader(reactor, config.store.url, "health", threads=3)
         self._readiness = Readiness(reactor, self._pipeline, self._writer, self._reader, folder)
@@ -206,6 +207,7 @@ class Daemon(MultiService):
         store = self._config.store
         check_file(store.url, create=store.migrate)
         self._lock.take()
+        self._open_api(self._config)
         try:
             self._prepare(self._engine)
         except StoreAway as error:
@@ -218,12 +220,19 @@ class Daemon(MultiService):
         if self._shared is not None and (earlier := self._shared.earlier()):
             self._metrics.go_on_from(earlier)
         self._site.handlers = self._handlers(self._config)
-        self._site.tokens = tokens(self._config)
         self._metrics.gauges = self._gauges()
         self._every_second.start(1.0)
         gc.freeze()  # what was made until now stays
         gc.set_threshold(FRESH_OBJECTS)
         self._bound.addCallback(self._accept).chainDeferred(self.listening)
+
+    def _open_api(self, config: Config) -> None:
+        """Let those use the API and /metrics who have a configured token, or that of the token
+        file. Where that cannot be used nobody may: it is no reason not to take receipts."""
+        accepted = api_tokens(config)
+        self._guard.renew(accepted)
+        self._site.tokens = tokens(config, accepted)
+        self._secrets.learn([each.token.get_secret_value() for each in accepted])
 
     def _prepare(self, engine: Engine) -> None:
         """Bring the database to the revision that is needed, or see that it is there."""
@@ -272,15 +281,14 @@ class Daemon(MultiService):
         self.log.apply(config.log)
         if self._certificate_files is not None and material is not None:
             self._certificate_files.use(material)
-        self._guard.renew(config.api.token)
-        self._api.renew(each.phone_region for each in config.endpoint)
+        self._open_api(config)
+        self._api.renew(config.endpoint)
         self._writer.renew(policies=policies(config), regions=config.regions, quota=quota(config))
         if config.store.keep != self._config.store.keep:
             self._keep(config)
         possible = raise_descriptors(config.server.connections)
         self._site.configure(config.server.model_copy(update={"connections": possible}))
         self._site.handlers = handlers
-        self._site.tokens = tokens(config)
         self._config = config
 
     def _keep(self, config: Config) -> None:
@@ -497,10 +505,35 @@ def become(who: privileges.Account | None) -> None:
     _log.info("serving as the user {user}", user=who.name)
 
 
-def tokens(config: Config) -> list[bytes]:
-    """What opens endpoints and the API."""
+def api_tokens(config: Config) -> list[ApiToken]:
+    """The tokens of the API and of /metrics: those configured, else the one in the token file,
+    which is made where there is none. None where that file cannot be used; the log says why."""
+    if config.api.token:
+        return config.api.token
+    try:
+        found = token_file.read_or_make(token_file.place(config))
+    except token_file.TokenFileError as error:
+        _log.error(
+            "{error}. Until then the API and /metrics answer nobody; receipts are taken as ever",
+            error=error,
+        )
+        return []
+    if found.warning:
+        _log.warn("{warning}. Now only its owner can", warning=found.warning)
+    if found.made:
+        _log.info(
+            "made a token for the API and /metrics: {path}", path=str(token_file.place(config))
+        )
+    return [token_file.api_token(found)]
+
+
+def tokens(config: Config, accepted: Sequence[ApiToken]) -> list[bytes]:
+    """What opens endpoints and the API.
+
+    :param accepted: those of the API.
+    """
     secrets = [token for endpoint in config.endpoint for token in endpoint.token]
-    secrets += [each.token for each in config.api.token]
+    secrets += [each.token for each in accepted]
     return [secret.get_secret_value().encode() for secret in secrets]
 
 

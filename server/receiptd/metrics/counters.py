@@ -4,7 +4,7 @@ Counting is a look-up in a dictionary: thousands of receipts are counted each se
 counters of prometheus-client, which take a lock, cost four times as much, and twelve times where
 processes share them through mapped files. That library writes the format (`web/exposition.py`).
 
-Where a supervisor runs several workers, it names a folder in `PROMETHEUS_MULTIPROC_DIR`. Each
+Where a supervisor runs several workers, it names a folder in `_RECEIPTD_METRICS_FOLDER`. Each
 worker takes a number there, and once a second writes what it has counted to a file of that number
 (`Shared`); whichever worker is asked adds the others' files to its own. A worker that is started
 in place of a dead one takes over its number and goes on from its counts, so that no sum ever falls
@@ -28,9 +28,9 @@ from twisted.logger import Logger
 
 from receiptd import __version__
 
-FOLDER_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
-"""Names the folder that the workers of one supervisor share; prometheus-client's own name for
-it. Whoever starts the workers makes it, empty, and deletes it."""
+FOLDER_VARIABLE = "_RECEIPTD_METRICS_FOLDER"
+"""Names the folder that the workers of one supervisor share;
+whoever starts the workers makes it, empty, and deletes it. It is no key of the configuration."""
 
 FRESH = 10.0
 """Seconds for which a worker that has not written is taken to live."""

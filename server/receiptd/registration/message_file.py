@@ -8,29 +8,25 @@ from __future__ import annotations
 
 import csv
 import json
-import re
 from collections import deque
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from difflib import get_close_matches
-from typing import BinaryIO, Literal, NamedTuple
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from typing import BinaryIO, Literal, NamedTuple, TypeVar
 
+from receiptd.errors import did_you_mean
 from receiptd.message import Message
 from receiptd.providers.post import Invalid
-from receiptd.providers.values import identifier, integer, phone, shown
+from receiptd.providers.values import integer, shown
+from receiptd.registration import rules
 
 Format = Literal["csv", "ndjson"]
+
+T = TypeVar("T")
 
 COLUMNS = Message._fields
 """The columns of a CSV file and the keys of an object in NDJSON."""
 
 LONGEST_LINE = 65536
 """Bytes; a longer line is none of a file of messages."""
-
-LONGEST_TEXT = 255
-"""Characters of a sender and of a reference."""
-
-MOST_PARTS = 255
-"""A concatenated message counts its parts in one octet (3GPP TS 23.040, 9.2.3.24.1)."""
 
 MOST_LINES = 20
 """Lines that a quoted field may reach over, before its quote counts as not closed."""
@@ -51,9 +47,6 @@ _ALSO_CALLED = {
     "ref": "reference",
     "segments": "parts",
 }
-
-
-_UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 
 
 class NotReadable(Exception):
@@ -292,9 +285,8 @@ def _header(text: str, delimiter: str, provider: str | None) -> list[str]:
 
 def _hint(name: str) -> str:
     plain = "".join(filter(str.isalnum, name.lower()))
-    near = get_close_matches(name, COLUMNS, 1)
-    meant = _ALSO_CALLED.get(plain) or (near[0] if near else None)
-    return f"did you mean {meant!r}?" if meant else "expected one of " + ", ".join(COLUMNS)
+    meant = _ALSO_CALLED.get(plain)
+    return f"did you mean {meant!r}?" if meant else did_you_mean(name, COLUMNS)
 
 
 def message_of(
@@ -314,29 +306,37 @@ def message_of(
     of = texts.get("provider") or provider
     if of is None:
         raise Invalid("provider", "provider is missing: it must say whose the message is")
-    if of not in providers:
-        near = get_close_matches(of, list(providers), 1)
-        hint = f"did you mean {near[0]!r}?" if near else f"expected {', '.join(providers)}"
-        raise Invalid("provider", f"provider is {shown(of)}, of which no endpoint is: {hint}")
+    _by_rule("provider", of, lambda value: rules.provider(value, providers))
+    message_id = _by_rule("message_id", texts.get("message_id"), rules.identifier)
+    if message_id is None:
+        raise Invalid("message_id", "message_id is missing: it must name the message")
     recipient = texts.get("recipient")
     try:
-        phone("recipient", recipient)
+        _by_rule("recipient", recipient, rules.phone)
     except Invalid as error:
         if "e+" in (recipient or "").lower():
             hint = "; spreadsheets write long numbers so: format the column as text"
             raise Invalid(error.field, error.text + hint) from None
         raise
-    parts = integer("parts", texts.get("parts"))
-    if parts is not None and not 1 <= parts <= MOST_PARTS:
-        raise Invalid("parts", f"parts is {parts}: expected 1 to {MOST_PARTS}")
     return Message(
         of,
-        identifier("message_id", texts.get("message_id")),
+        message_id,
         recipient,
-        _short("sender", texts.get("sender")),
-        _short("reference", texts.get("reference")),
-        parts,
+        _by_rule("sender", texts.get("sender"), rules.text),
+        _by_rule("reference", texts.get("reference"), rules.text),
+        _by_rule("parts", integer("parts", texts.get("parts")), rules.parts),
     )
+
+
+def _by_rule(name: str, value: T | None, rule: Callable[[T], T]) -> T | None:
+    """What `rule` makes of `value`; None stays None.
+
+    :raises Invalid: naming the value, where it is against the rule.
+    """
+    try:
+        return None if value is None else rule(value)
+    except ValueError as error:
+        raise Invalid(name, f"{name} {error}") from None
 
 
 def _text(name: str, value: object) -> str | None:
@@ -347,13 +347,4 @@ def _text(name: str, value: object) -> str | None:
         value = str(value)
     if not isinstance(value, str):
         raise Invalid(name, f"{name} is {shown(json.dumps(value))}: a text was expected")
-    value = value.strip()
-    if _UNSTORABLE.search(value):
-        raise Invalid(name, f"{name} has characters that no database takes")
-    return value or None
-
-
-def _short(name: str, value: str | None) -> str | None:
-    if value is not None and len(value) > LONGEST_TEXT:
-        raise Invalid(name, f"{name} has {len(value)} characters: at most {LONGEST_TEXT}")
-    return value
+    return value.strip() or None

@@ -16,6 +16,7 @@ from sqlalchemy import (
     CompoundSelect,
     Connection,
     Engine,
+    MappingResult,
     Select,
     Table,
     func,
@@ -42,6 +43,10 @@ _STRETCH = 8192
 """Ids looked at by the first statement of a search that has no index."""
 _QUICK, _SLOW = 0.05, 0.2
 """Seconds: a quicker statement is followed by one of twice its stretch, a slower one of half."""
+
+LARGEST_PIECE = 1024 * 1024
+"""Bytes of stored posts after which a piece ends though it may hold more rows, so that reading
+takes little memory however large they are."""
 
 Row = Mapping[str, Any]
 """A row, by the names of its columns."""
@@ -183,9 +188,9 @@ def pieces(
             least = max(low, high - stretch + 1)
         statement = _select(table, search, size, most + 1, least - 1, oldest_first)
         with engine.connect() as connection:
-            rows = cast(Sequence[Row], connection.execute(statement).mappings().all())
+            rows, cut = _taken(connection.execute(statement).mappings())
         reached = most if oldest_first else least
-        if len(rows) == size:
+        if cut or len(rows) == size:
             reached = rows[-1]["id"]
         elif not search.indexed:
             seconds = monotonic() - start
@@ -223,6 +228,20 @@ def _by_ids(
         with engine.connect() as connection:
             rows = connection.execute(statement.order_by(order)).mappings().all()
         yield Piece(cast(Sequence[Row], rows), some[-1], start + size < len(ids))
+
+
+def _taken(found: MappingResult) -> tuple[Sequence[Row], bool]:
+    """The rows, at least one if there is any; and whether there were more, which were too large
+    to be taken with them."""
+    rows: list[Row] = []
+    size = 0
+    for row in cast(Iterator[Row], found):
+        rows.append(row)
+        size += len(row.get("raw", b""))
+        if size > LARGEST_PIECE:
+            found.close()
+            return rows, True
+    return rows, False
 
 
 def rows_of(

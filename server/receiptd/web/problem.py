@@ -9,6 +9,7 @@ from http import HTTPStatus
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from receiptd.web.reader import Unavailable
 from receiptd.web.server.request import Request
 
 PROBLEM = b"application/problem+json"
@@ -71,9 +72,13 @@ class Problem(Exception):
 
 
 def answer_failure(failure: Failure, request: Request) -> None:
-    """Answer a request whose handling failed: by its `Problem`, or through a fault of ours."""
+    """Answer a request whose handling failed: by its `Problem`, since something does not answer
+    now, or through a fault of ours."""
     if isinstance(failure.value, Problem):
         failure.value.answer(request)
+        return
+    if isinstance(failure.value, Unavailable):
+        Problem.unavailable(str(failure.value)).answer(request)
         return
     _log.failure(
         "answering {path}",

@@ -15,7 +15,6 @@ from twisted.python.threadpool import ThreadPool
 
 from receiptd.store.database.engine import open_engine
 from receiptd.store.database.errors import AWAY, StoreAway, cause
-from receiptd.web.problem import Problem
 
 THREADS = 4
 
@@ -31,6 +30,11 @@ PATIENCE = 5.0
 _log = Logger(namespace="receiptd.web")
 
 T = TypeVar("T")
+
+
+class Unavailable(Exception):
+    """A read that was not made: too many wait, or the database does not answer. The same read
+    will do in a while."""
 
 
 class Reader:
@@ -60,11 +64,11 @@ class Reader:
         self._pool.start()
 
     def read(self, function: Callable[[Engine], T]) -> Deferred[T]:
-        """What `function` returns, called in a thread. Fails with `Problem` 503 where too many
+        """What `function` returns, called in a thread. Fails with `Unavailable` where too many
         reads wait already, or where the database does not answer."""
         if self._under_way >= self._most:
             failed: Deferred[T] = Deferred()
-            failed.errback(Problem.unavailable("too many requests are being answered: try later"))
+            failed.errback(Unavailable("too many requests are being answered: try later"))
             return failed
         self._under_way += 1
         read: Deferred[T] = deferToThreadPool(self._reactor, self._pool, function, self.engine)
@@ -81,7 +85,7 @@ class Reader:
         if not self._away and not isinstance(failure.value, StoreAway):
             self._away = True
             _log.error("the database does not answer: {error}", error=cause(failure.value))
-        raise Problem.unavailable("the database does not answer: try later")
+        raise Unavailable("the database does not answer: try later")
 
     def _done(self, result: Any) -> Any:
         self._under_way -= 1

@@ -1,17 +1,16 @@
 """Who may read and write what is stored: the guard of the HTTP API and of /metrics.
 
-Whoever has a configured bearer token (RFC 6750) of the right scope. As long as none is
-configured, whoever is on this machine: a request from a loopback address that asks for a loopback
-host, so that no web page can send a browser here under a name of its own (DNS rebinding), and
-that no proxy has passed on, since behind one everybody comes from a loopback address.
+Whoever has a bearer token (RFC 6750) of the right scope, and nobody else. Where a request comes
+from opens nothing: behind a proxy everybody comes from this machine.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from hashlib import sha256
 from hmac import compare_digest
-from ipaddress import ip_address
+from time import monotonic
 from typing import Literal, TypeAlias
 
 from twisted.logger import Logger
@@ -22,19 +21,15 @@ from receiptd.web.server.request import Request
 
 Scope: TypeAlias = Literal["read", "write"]
 
-FORWARDING = (
-    b"Forwarded",
-    b"Via",
-    b"X-Forwarded-For",
-    b"X-Forwarded-Host",
-    b"X-Forwarded-Proto",
-    b"X-Real-IP",
-)
-"""Headers that a proxy adds; any of them means that the peer is not who asks."""
+MOST_LINES = 20
+"""Refusals that the log names one by one, in each `LINES_SECONDS`: whoever guesses tokens must
+not fill the disk."""
 
-_HOST = re.compile(r"(?P<host>\[[0-9A-Fa-f:.]+\]|[^:\[\]]*)(:[0-9]*)?")
+LINES_SECONDS = 10.0
+
 _BEARER = re.compile(r"bearer +([A-Za-z0-9._~+/-]+=*) *", re.IGNORECASE)
-_CONFIGURE = "configure a token ([[api.token]] in the configuration, see receiptd init)"
+
+_HOW = "send the header Authorization: Bearer TOKEN (receiptd api-token says where the token is)"
 
 _log = Logger(namespace="receiptd.web")
 
@@ -42,50 +37,53 @@ _log = Logger(namespace="receiptd.web")
 class Guard:
     """Lets requests pass, or says why not."""
 
-    def __init__(self, tokens: Sequence[ApiToken]) -> None:
+    def __init__(self, tokens: Sequence[ApiToken], clock: Callable[[], float] = monotonic) -> None:
+        """
+        :param tokens: see `renew`.
+        """
+        self._lines = _Lines(clock)
         self.renew(tokens)
 
     def renew(self, tokens: Sequence[ApiToken]) -> None:
-        """Go by these tokens from now on."""
-        self._tokens = [(each.token.get_secret_value().encode(), each) for each in tokens]
-        self.asks_token = bool(self._tokens)
+        """Go by these tokens from now on. Where there are none, nobody passes."""
+        self._tokens = [(_digest(each.token.get_secret_value()), each) for each in tokens]
 
-    def check(self, request: Request, scope: Scope | None) -> None:
+    def check(self, request: Request, scope: Scope | None, path: str) -> None:
         """See that `request` may pass.
 
         :param scope: what it wants; None where that does not matter yet.
-        :raises Problem: 401 without a valid token, 403 where the token is good for other
-            things, or where none is configured and the request is not from this machine.
+        :param path: what it is about, for the log; without anything that the client has made up.
+        :raises Problem: 401 without a valid token, 403 where the token is good for other things.
         """
         try:
-            if self._tokens:
-                self._check_token(request, scope)
-            else:
-                _check_local(request)
+            self._check(request, scope)
         except Problem as problem:
-            _log.info(
-                "{status} to {peer}: {detail}",
-                status=problem.status,
-                peer=request.peer or "a local socket",
-                detail=problem.detail,
-                request_id=request.request_id,
-            )
+            if (unsaid := self._lines.may_say()) is not None:
+                _log.info(
+                    "{status} to {peer}, who asked for {path}: {detail}{more}",
+                    status=problem.status,
+                    peer=request.peer or "a local socket",
+                    path=path,
+                    detail=problem.detail,
+                    more=f" ({unsaid} more were refused and are not named here)" * bool(unsaid),
+                    request_id=request.request_id,
+                )
             raise
 
-    def _check_token(self, request: Request, scope: Scope | None) -> None:
+    def _check(self, request: Request, scope: Scope | None) -> None:
         header = request.header(b"Authorization")
         found = _BEARER.fullmatch(header)
-        given = found[1].encode() if found else b""
-        # Each is compared, so that the time tells nothing about which one was nearly right.
-        equal = [token for secret, token in self._tokens if compare_digest(given, secret)]
-        if not equal:
+        given = _digest(found[1] if found else "")
+        # Each is compared, so that the time tells nothing about which one was nearly right, and
+        # by digests, so that it tells nothing about their lengths.
+        equal = [token for digest, token in self._tokens if compare_digest(given, digest)]
+        if not found or not equal:
             # RFC 6750, section 3.1: no error code where no token came
             code = ', error="invalid_token"' if header else ""
+            wrong = "not one of the server's" if header else "missing"
             raise Problem(
                 401,
-                "the token is "
-                + ("none of the configured ones" if header else "missing")
-                + ": send the header Authorization: Bearer TOKEN",
+                f"the token is {wrong}: {_HOW}",
                 headers=(f'WWW-Authenticate: Bearer realm="receiptd"{code}\r\n'.encode(),),
             )
         if scope is not None and scope not in equal[0].scopes:
@@ -100,39 +98,27 @@ class Guard:
             )
 
 
-def _check_local(request: Request) -> None:
-    passed_on = [name for name in FORWARDING if request.headers(name)]
-    hosts = request.headers(b"Host")
-    if not _is_loopback(request.peer):
-        reason = f"only requests from this machine itself are answered, not from {_who(request)}"
-    elif passed_on:
-        reason = (
-            f"the request was passed on by a proxy (it has the header {passed_on[0].decode()}), "
-            "and only requests from this machine itself are answered"
-        )
-    elif len(hosts) != 1 or not _is_loopback_host(hosts[0].decode("iso8859-1")):
-        host = hosts[0].decode("iso8859-1") if hosts else ""
-        reason = f"the Host {host!r} is none of this machine itself, such as localhost"
-    else:
-        return
-    raise Problem(403, f"without a token configured {reason}: {_CONFIGURE}")
+class _Lines:
+    """Says how many lines may be written, and counts those that may not."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._since = float("-inf")
+        self._said = 0
+        self._unsaid = 0
+
+    def may_say(self) -> int | None:
+        """None where the line is one too many, else how many were left out before it."""
+        now = self._clock()
+        if now - self._since >= LINES_SECONDS:
+            self._since, self._said = now, 0
+        if self._said >= MOST_LINES:
+            self._unsaid += 1
+            return None
+        self._said += 1
+        unsaid, self._unsaid = self._unsaid, 0
+        return unsaid
 
 
-def _who(request: Request) -> str:
-    return request.peer or "a Unix socket, behind which there may be a proxy"
-
-
-def _is_loopback_host(host: str) -> bool:
-    found = _HOST.fullmatch(host.strip())
-    if not found:
-        return False
-    name = found["host"].lower()
-    return name == "localhost" or _is_loopback(name.strip("[]"))
-
-
-def _is_loopback(address: str | None) -> bool:
-    try:
-        found = ip_address(address or "")
-    except ValueError:
-        return False
-    return (getattr(found, "ipv4_mapped", None) or found).is_loopback
+def _digest(token: str) -> bytes:
+    return sha256(token.encode()).digest()

@@ -99,6 +99,7 @@ def test_a_large_body_is_taken_in_chunks_too(serve):
     body = json.dumps([message(f"m{number}", reference="r" * 255) for number in range(900)])
     head = (
         f"POST {MESSAGES} HTTP/1.1\r\nHost: 127.0.0.1:{server.port}\r\nConnection: close\r\n"
+        f"{server.bearer[0]}\r\n"
         "Content-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
     )
     answer = send(server.port, head.encode(), chunked(body.encode(), 50_000))
@@ -136,13 +137,13 @@ def test_each_path_has_its_own_body_limit(serve, path):
         (message("A1", "not a phone"), "#/recipient", "a phone number in digits was expected"),
         (message("A1", ""), "#/recipient", "a phone number in digits was expected"),
         (message("A1", sender="x" * 256), "#/sender", "has 256 characters: at most 255"),
-        (message("A1", parts=0), "#/parts", "expected greater than or equal to 1, not '0'"),
-        (message("A1", parts=256), "#/parts", "less than or equal to 255, not '256'"),
+        (message("A1", parts=0), "#/parts", "is 0: expected 1 to 255"),
+        (message("A1", parts=256), "#/parts", "is 256: expected 1 to 255"),
         (message("A1", parts="2"), "#/parts", "expected a valid integer, not '2'"),
         (message("A1", parts=True), "#/parts", "expected a valid integer"),
         (message("A1", refrence="x"), "#/refrence", "is unknown: did you mean 'reference'?"),
         (message("A1", **{"a/b~ä": 1}), "#/a~1b~0%C3%A4", "is unknown: expected one of provider"),
-        ([message("A1"), message("A2", parts=0)], "#/1/parts", "greater than or equal to 1"),
+        ([message("A1"), message("A2", parts=0)], "#/1/parts", "is 0: expected 1 to 255"),
         ([message("A1"), "A2"], "#/1", "expected a JSON object"),
         ("A1", "#", "expected a JSON object"),
         (None, "#", "expected a JSON object"),
@@ -371,8 +372,8 @@ def test_pages_neither_skip_nor_repeat_while_receipts_arrive(serve):
     ("query", "parameter", "detail"),
     [
         ("stat=DELIVERED", "stat", "is unknown: did you mean 'state'?"),
-        ("state=delivered", "state", "expected 'ENROUTE', 'DELIVERED'"),
-        ("kind=sms", "kind", "not 'sms'"),
+        ("state=delivered", "state", "is 'delivered': did you mean 'DELIVERED'?"),
+        ("kind=sms", "kind", "is 'sms': expected one of sent, delivery"),
         ("limit=0", "limit", "greater than or equal to 1"),
         ("limit=1001", "limit", "less than or equal to 1000"),
         ("limit=1e2", "limit", "expected a whole number, not '1e2'"),
@@ -388,11 +389,28 @@ def test_pages_neither_skip_nor_repeat_while_receipts_arrive(serve):
         ("since=yesterday", "since", "is no time such as"),
         ("since=0001-01-01T00:00:00%2B12:00", "since", "is no time such as"),
         ("until=99999w", "until", "is no time such as"),
+        ("since=999999999w", "since", "is no time such as"),
+        ("since=" + "T%20" * 4000, "since", "has 8000 characters: no time has more than 64"),
+        ("cursor=zzzzzzzzzzzzz", "cursor", "is none that an earlier page's `next` holds"),
+        ("cursor=1%00", "cursor", "is none that an earlier page's `next` holds"),
+        (
+            "provider=cosft",
+            "provider",
+            "nothing is called 'cosft': did you mean 'csoft'?",
+        ),
+        (
+            "provider=csoft&provider=x",
+            "provider",
+            "nothing is called 'x': expected one",
+        ),
+        ("endpoint=nope", "endpoint", "nothing is called 'nope': expected one of cdyne"),
+        ("verdict=unknown_message", "verdict", "did you mean 'unknown-message'?"),
+        ("recipient=abc", "recipient", "a phone number in digits was expected"),
     ],
 )
 def test_a_parameter_that_is_no_good_is_named(api, query, parameter, detail):
     reply = call(api, f"{RECEIPTS}?{query}")
-    assert reply.status == 400
+    assert reply.status == 422
     (error,) = reply.problem["errors"]
     assert error["parameter"] == parameter
     assert detail in error["detail"]
@@ -408,8 +426,8 @@ def test_all_parameters_that_are_no_good_are_named(api):
         "b",
     }
     assert call(api, f"{RECEIPTS}?state=%FF").status == 400
-    assert call(api, f"{RECEIPTS}/1?limit=1").status == 400
-    assert call(api, f"{MESSAGES}?x=1", "POST", message("A1")).status == 400
+    assert call(api, f"{RECEIPTS}/1?limit=1").status == 422
+    assert call(api, f"{MESSAGES}?x=1", "POST", message("A1")).status == 422
 
 
 @pytest.mark.parametrize(

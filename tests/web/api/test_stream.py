@@ -125,8 +125,8 @@ def test_a_last_event_id_that_is_none_is_named(shared_default, last):
     reply = call(shared_default, STREAM, headers={"Last-Event-ID": last})
     assert reply.status == 400
     assert "Last-Event-ID" in reply.problem["detail"]
-    assert call(shared_default, f"{STREAM}?after=x").status == 400
-    assert call(shared_default, f"{STREAM}?limit=5").status == 400
+    assert call(shared_default, f"{STREAM}?after=x").status == 422
+    assert call(shared_default, f"{STREAM}?limit=5").status == 422
 
 
 def test_head_tells_the_type_and_ends(shared_default):

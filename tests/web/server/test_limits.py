@@ -205,7 +205,7 @@ def test_posts_beyond_the_limit_are_counted_from_naught(serve):
     def counted(endpoint):
         sample = f'receiptd_rejected_posts_total{{endpoint="{endpoint}",reason="limited"}} '
         (value,) = re.findall(
-            f"^{re.escape(sample)}(.*)$", get(server.port, "/metrics").text, re.M
+            f"^{re.escape(sample)}(.*)$", get(server.port, "/metrics", server.bearer).text, re.M
         )
         return float(value)
 
@@ -495,7 +495,9 @@ def test_a_thousand_slow_connections_do_not_hurt_real_traffic(serve):
             stop.set()
             dripping.join()
         # All of them were there all the time, and are as good as any: they become requests.
-        open_now = re.search(r"(?m)^receiptd_connections (\S+)", get(server.port, "/metrics").text)
+        open_now = re.search(
+            r"(?m)^receiptd_connections (\S+)", get(server.port, "/metrics", server.bearer).text
+        )
         assert float(open_now[1]) >= SLOW
         slow[0].sendall(b": 1\r\nContent-Length: 0\r\n\r\n")
         slow[2].sendall(b"not XML !")

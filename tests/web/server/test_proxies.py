@@ -179,8 +179,9 @@ def test_without_trusted_proxies_the_headers_are_ignored(serve, sample):
     assert 'location="http://dlr.example.com/soap"' in get(server.port, "/soap?wsdl", headers).text
 
 
-def test_the_api_without_token_refuses_what_a_trusted_proxy_passes_on(serve):
+def test_what_a_trusted_proxy_passes_on_needs_the_token_like_everything_else(serve):
     server = serve(PROXIES + CSOFT)
-    assert get(server.port, "/api/v1/receipts").status == 200
+    assert get(server.port, "/api/v1/receipts", server.bearer).status == 200
     for header in ("X-Forwarded-For: 127.0.0.1", "Forwarded: for=::1", "X-Forwarded-Proto: http"):
-        assert get(server.port, "/api/v1/receipts", [header]).status == 403
+        assert get(server.port, "/api/v1/receipts", [header]).status == 401
+        assert get(server.port, "/api/v1/receipts", [header, *server.bearer]).status == 200

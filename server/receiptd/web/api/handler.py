@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 from urllib.parse import parse_qsl, quote, urlencode
 
 from sqlalchemy import Engine
 from twisted.internet.defer import ensureDeferred
 
+from receiptd.config import Endpoint
 from receiptd.pipeline import Busy, Pipeline
+from receiptd.providers import values
 from receiptd.store.messages import MESSAGES, message_json, message_with_receipts
-from receiptd.store.paging import Row, Source, one_row, page
-from receiptd.store.queries import RECEIPTS, REJECTIONS
+from receiptd.store.paging import Page, Row, Source, one_row, page
+from receiptd.store.queries import RECEIPTS, REJECTIONS, ReceiptFilter
 from receiptd.store.rows import receipt_json, rejection_json
 from receiptd.store.schema import receipts
 from receiptd.web.api import openapi, routes
+from receiptd.web.api.known_names import Names
 from receiptd.web.api.parameters import (
     ListQuery,
     MessagesQuery,
@@ -36,6 +39,13 @@ from receiptd.web.token_auth import Guard
 
 JSON = b"application/json"
 
+LARGEST_BODY = 4 * 1024 * 1024
+"""Bytes of items in one answer, as they are sent: escapes of JSON make up to six bytes of one. A
+thousand ordinary receipts have two million. One item may be larger, and is sent alone."""
+
+LONGEST_PATH = 1024
+"""Characters of a provider's or a message's name in a path: none has so many."""
+
 MOST_REGISTERING = 20_000
 """Messages that may wait to be registered, of all requests."""
 
@@ -52,11 +62,11 @@ class Api:
         pipeline: Pipeline,
         guard: Guard,
         database: str,
-        regions: Iterable[str | None],
+        endpoints: Sequence[Endpoint],
     ) -> None:
         """
         :param database: the store's URL.
-        :param regions: see `renew`.
+        :param endpoints: see `renew`.
         """
         self._pipeline = pipeline
         self._guard = guard
@@ -67,14 +77,15 @@ class Api:
         self._reactor = reactor
         self._registering = 0
         self.readers = (self._reader, self._stream_reader)
-        self.renew(regions)
+        self.renew(endpoints)
 
-    def renew(self, regions: Iterable[str | None]) -> None:
+    def renew(self, endpoints: Sequence[Endpoint]) -> None:
         """Go by a new configuration from now on; the guard does so by itself.
 
-        :param regions: by whose national forms a phone number may be meant.
+        :param endpoints: those that are served: what has a name, and by whose national forms a
+            phone number may be meant.
         """
-        self._regions = frozenset({None, *regions})
+        self._names = Names.of(endpoints)
         self._document = b""
 
     @staticmethod
@@ -106,8 +117,9 @@ class Api:
         ensureDeferred(self._answer(request, rest)).addErrback(answer_failure, request)
 
     async def _answer(self, request: Request, path: bytes) -> None:
-        self._guard.check(request, None)
         route = routes.find(path)
+        shown = route.path if route is not None else f"{routes.ROOT}..."
+        self._guard.check(request, None, shown)
         if route is None:
             raise Problem(
                 404, "nothing is served at this path; /api/v1/openapi.json says what there is"
@@ -117,7 +129,7 @@ class Api:
         if operation is None:
             allowed = ", ".join(route.methods)
             raise Problem(405, f"only {allowed} here", headers=(f"Allow: {allowed}\r\n".encode(),))
-        self._guard.check(request, operation.scope)
+        self._guard.check(request, operation.scope, shown)
         query = read_query(operation.query, request.query)
         await getattr(self, f"_{operation.name}")(request, query, **route.values)
 
@@ -131,7 +143,7 @@ class Api:
                 f"the Content-Type is {content_type or 'missing'}: expected application/json",
                 headers=(b"Accept: application/json\r\n",),
             )
-        messages = read_messages(request.body())
+        messages = read_messages(request.body(), self._names.configured)
         if self._registering + len(messages) > MOST_REGISTERING:
             raise _busy()
         self._registering += len(messages)
@@ -168,13 +180,15 @@ class Api:
         shape: Callable[[Row], dict[str, Any]],
         query: ListQuery,
     ) -> None:
-        wanted = query.wanted(self._regions)
+        names = self._names
+        wanted = query.wanted(names.regions)
         link = _link_of_next(request)
+        strange = names.strange(query)
 
         def read(engine: Engine) -> bytes:
+            names.check(engine, source, type(wanted), strange)
             found = page(engine, source, wanted, limit=query.limit, before_id=query.cursor)
-            following = link(found.next_id) if found.next_id is not None else None
-            return _encoded({"items": [shape(row) for row in found.rows], "next": following})
+            return _page(found, shape, link)
 
         _send(request, await self._reader.read(read))
 
@@ -184,14 +198,16 @@ class Api:
         def read(engine: Engine) -> bytes | None:
             with engine.connect() as connection:
                 found = message_with_receipts(connection, provider, message_id)
-            return _encoded(found) if found else None
+            return _timeline(found) if found else None
 
-        body = await self._reader.read(read)
+        possible = max(len(provider), len(message_id)) <= LONGEST_PATH
+        body = await self._reader.read(read) if possible else None
         if body is None:
             raise Problem(
                 404,
-                f"no message {message_id!r} of {provider!r} is registered; its receipts, if "
-                f"there are any, are at /api/v1/receipts?message_id={quote(message_id, safe='')}",
+                f"no message {values.shown(message_id)} of {values.shown(provider)} is "
+                "registered; its receipts, if there are any, are at /api/v1/receipts?message_id="
+                + quote(message_id[: values.LONGEST_IDENTIFIER], safe=""),
             )
         _send(request, body)
 
@@ -205,7 +221,7 @@ class Api:
 
             body = await self._reader.read(read)
         if body is None:
-            raise Problem(404, f"there is no receipt {id!r}")
+            raise Problem(404, f"there is no receipt {values.shown(id)}")
         _send(request, body)
 
     async def _stream_receipts(self, request: Request, query: StreamQuery) -> None:
@@ -213,17 +229,24 @@ class Api:
         if last := request.header(b"Last-Event-ID"):
             if not (last.isascii() and last.isdigit() and len(last) < 19):
                 raise Problem(
-                    400, f"Last-Event-ID is {last!r}: expected the id of an event of this stream"
+                    400,
+                    f"Last-Event-ID is {values.shown(last)}: expected the id of an event of this "
+                    "stream",
                 )
             after = int(last)
+        names = self._names
+        if strange := names.strange(query):
+            await self._stream_reader.read(
+                lambda engine: names.check(engine, RECEIPTS, ReceiptFilter, strange)
+            )
         if request.method == b"HEAD":
             request.answer(200, b"", EVENT_STREAM, (PRIVATE,))
         else:
-            await self._streams.open(request, query.wanted(self._regions), after)
+            await self._streams.open(request, query.wanted(names.regions), after)
 
     async def _openapi(self, request: Request, _query: Query) -> None:
         if not self._document:
-            self._document = _encoded(openapi.document(self._guard.asks_token))
+            self._document = _encoded(openapi.document(self._names))
         _send(request, self._document)
 
 
@@ -245,9 +268,46 @@ def _link_of_next(request: Request) -> Callable[[int], str]:
     return lambda number: f"{base}?{urlencode([*pairs, ('cursor', cursor(number))])}"
 
 
+def _page(
+    found: Page, shape: Callable[[Row], dict[str, Any]], link: Callable[[int], str]
+) -> bytes:
+    """A page with as many of the rows as fit, at least one of them."""
+    items: list[bytes] = []
+    size = 0
+    next_id = found.next_id
+    for number, row in enumerate(found.rows):
+        item = _json(shape(row))
+        size += len(item)
+        if items and size > LARGEST_BODY:
+            next_id = found.rows[number - 1]["id"]
+            break
+        items.append(item)
+    following = _json(link(next_id) if next_id is not None else None)
+    return b'{"items": [%b], "next": %b}\n' % (b", ".join(items), following)
+
+
+def _timeline(found: dict[str, Any]) -> bytes:
+    """A message with as many of its receipts as fit, the newest of them, at least one."""
+    newest_first: list[bytes] = []
+    size = 0
+    for receipt in reversed(found.pop("receipts")):
+        item = _json(receipt)
+        size += len(item)
+        if newest_first and size > LARGEST_BODY:
+            found["receipts_complete"] = False
+            break
+        newest_first.append(item)
+    head = _json(found).removesuffix(b"}")
+    return b'%b, "receipts": [%b]}\n' % (head, b", ".join(newest_first[::-1]))
+
+
 def _encoded(value: Mapping[str, Any]) -> bytes:
+    return _json(value) + b"\n"
+
+
+def _json(value: object) -> bytes:
     # A half of a surrogate pair stays an escape, which JSON has for it.
-    return json.dumps(value, ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n"
+    return json.dumps(value, ensure_ascii=False).encode("utf-8", "backslashreplace")
 
 
 def _send(request: Request, body: bytes) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pydantic import BaseModel
@@ -10,6 +11,7 @@ from pydantic.json_schema import models_json_schema
 
 from receiptd import __version__
 from receiptd.web.api import shapes
+from receiptd.web.api.known_names import Names
 from receiptd.web.api.parameters import Query
 from receiptd.web.api.registration import MOST_MESSAGES, NewMessage
 from receiptd.web.api.routes import OPERATIONS, Operation
@@ -17,17 +19,16 @@ from receiptd.web.api.routes import OPERATIONS, Operation
 _REFERENCE = "#/components/schemas/{model}"
 
 _ERRORS = {
-    400: "A parameter is unknown or no good, or the body is no JSON.",
+    400: "The query or the body cannot be read.",
     401: "The token is missing or wrong.",
-    403: "The token has not the scope, or without a token configured the request is not from "
-    "this machine.",
+    403: "The token has not the scope.",
     404: "There is no such thing.",
     413: "The body is too large.",
     415: "The body is not called application/json.",
-    422: "A message is no good.",
+    422: "A parameter is unknown or no good, or a message is.",
     503: "The server is busy or the database does not answer: try later.",
 }
-_ALWAYS = (400, 401, 403, 503)
+_ALWAYS = (400, 401, 403, 422, 503)
 
 _PATH_PARAMETERS = {
     "provider": {"type": "string", "minLength": 1},
@@ -36,22 +37,19 @@ _PATH_PARAMETERS = {
 }
 
 
-def document(asks_token: bool) -> dict[str, Any]:
-    """The document.
-
-    :param asks_token: whether a token is configured.
-    """
+def document(names: Names) -> dict[str, Any]:
+    """The document of a server whose configuration has these names."""
     models: list[type[BaseModel]] = [shapes.Problem, NewMessage]
     models += [each.answer for each in OPERATIONS if each.answer is not None]
     _, definitions = models_json_schema(
         [(model, "validation") for model in models], ref_template=_REFERENCE
     )
     schemas: dict[str, Any] = definitions["$defs"]
+    schemas["NewMessage"]["properties"]["provider"]["enum"] = list(names.configured)
+    known = {"provider": names.installed, "endpoint": names.endpoints}
     paths: dict[str, dict[str, Any]] = {}
     for each in OPERATIONS:
-        paths.setdefault(each.path, {})[each.method.lower()] = _operation(
-            each, schemas, asks_token
-        )
+        paths.setdefault(each.path, {})[each.method.lower()] = _operation(each, schemas, known)
     return {
         "openapi": "3.1.0",
         "info": {
@@ -69,7 +67,9 @@ def document(asks_token: bool) -> dict[str, Any]:
     }
 
 
-def _operation(operation: Operation, schemas: dict[str, Any], asks_token: bool) -> dict[str, Any]:
+def _operation(
+    operation: Operation, schemas: dict[str, Any], known: Mapping[str, Sequence[str]]
+) -> dict[str, Any]:
     parameters = [
         {"name": name, "in": "path", "required": True, "schema": _PATH_PARAMETERS[name]}
         for name in re.findall(r"\{(\w+)\}", operation.path)
@@ -77,8 +77,8 @@ def _operation(operation: Operation, schemas: dict[str, Any], asks_token: bool) 
     found: dict[str, Any] = {
         "operationId": operation.name,
         "summary": operation.summary,
-        "parameters": [*parameters, *_query_parameters(operation.query, schemas)],
-        "security": [{"token": [operation.scope]}] if asks_token else [],
+        "parameters": [*parameters, *_query_parameters(operation.query, schemas, known)],
+        "security": [{"token": [operation.scope]}],
         "responses": {
             "200": {"description": "Done.", "content": _content(operation)},
             **{
@@ -110,7 +110,6 @@ def _operation(operation: Operation, schemas: dict[str, Any], asks_token: bool) 
 
 
 _PROBLEM = {"application/problem+json": {"schema": {"$ref": _REFERENCE.format(model="Problem")}}}
-# Refused by the server before the API sees it.
 
 
 def _content(operation: Operation) -> dict[str, Any]:
@@ -122,7 +121,9 @@ def _content(operation: Operation) -> dict[str, Any]:
     return {"application/json": {"schema": {"type": "object"}}}
 
 
-def _query_parameters(model: type[Query], schemas: dict[str, Any]) -> list[dict[str, Any]]:
+def _query_parameters(
+    model: type[Query], schemas: dict[str, Any], known: Mapping[str, Sequence[str]]
+) -> list[dict[str, Any]]:
     schema = model.model_json_schema(ref_template=_REFERENCE)
     schemas |= schema.get("$defs", {})
     found = []
@@ -135,6 +136,8 @@ def _query_parameters(model: type[Query], schemas: dict[str, Any]) -> list[dict[
         if len(kinds) == 1:
             del value["anyOf"]
             value |= kinds[0]
+        if name in known:
+            value["items"] = {"type": "string", "enum": list(known[name])}
         found.append(
             {"name": name, "in": "query", "description": said["description"], "schema": value}
         )

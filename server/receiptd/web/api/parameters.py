@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from functools import cache
 from typing import Any, TypeVar, get_origin
 from urllib.parse import parse_qsl
@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from receiptd.receipt import Kind, State
 from receiptd.store.messages import MessageFilter
 from receiptd.store.queries import ReceiptFilter, RejectionFilter
-from receiptd.web.api.validation_errors import MOST_ERRORS, findings, summary
+from receiptd.web.api.validation_errors import MOST_ERRORS, findings, summary, unknown
 from receiptd.web.api.values import (
     Cursor,
     Identifier,
@@ -26,6 +26,12 @@ from receiptd.web.api.values import (
     YesOrNo,
 )
 from receiptd.web.problem import Problem
+
+MOST_PARAMETERS = 100
+"""Parameters in one query."""
+
+MOST_STRANGE = 10
+"""Unknown parameters that are named of one request."""
 
 
 class Query(BaseModel):
@@ -137,17 +143,24 @@ def read_query(model: type[Q], query: bytes) -> Q:
     """The parameters of a request.
 
     :param query: what stands behind the question mark.
-    :raises Problem: 400, naming each parameter that is unknown, no good, or there twice.
+    :raises Problem: 400 where it cannot be read; 422 naming each parameter that is unknown, no
+        good, or there twice.
     """
+    if query.count(b"&") >= MOST_PARAMETERS:
+        raise Problem(400, f"the query has more than {MOST_PARAMETERS} parameters")
     try:
         pairs = parse_qsl(query.decode(), keep_blank_values=True, errors="strict")
     except UnicodeDecodeError:
         raise Problem(400, "the query is no UTF-8") from None
     given: dict[str, Any] = {}
     repeated = []
+    strange: dict[str, str] = {}
     lists = _lists(model)
     for name, value in pairs:
-        if name in lists:
+        if name not in model.model_fields:
+            if len(strange) < MOST_STRANGE and name not in strange:
+                strange[name] = unknown(name, list(model.model_fields))
+        elif name in lists:
             given.setdefault(name, []).append(value)
         elif name in given:
             repeated.append((name, "is there more than once"))
@@ -156,15 +169,18 @@ def read_query(model: type[Q], query: bytes) -> Q:
     try:
         found = model.model_validate(given)
     except ValidationError as error:
-        wrong = [(str(path[0]), text) for path, text in findings(error, model)]
+        wrong = [(str(path[0]), text) for path, text in findings(error)]
     else:
-        if not repeated:
+        if not repeated and not strange:
             return found
         wrong = []
-    errors = [
-        {"parameter": name, "detail": text} for name, text in dict.fromkeys(repeated + wrong)
-    ]
-    raise Problem(400, summary(repeated + wrong), errors=errors[:MOST_ERRORS])
+    raise refused(list(dict.fromkeys([*repeated, *strange.items(), *wrong])))
+
+
+def refused(wrong: Sequence[tuple[str, str]]) -> Problem:
+    """422 for these parameters, each with what is wrong with it."""
+    errors = [{"parameter": name, "detail": text} for name, text in wrong]
+    return Problem(422, summary(wrong), errors=errors[:MOST_ERRORS])
 
 
 @cache

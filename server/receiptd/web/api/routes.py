@@ -112,6 +112,8 @@ OPERATIONS = (
 class Route(NamedTuple):
     """A path, what can be done there, and the values of its parameters."""
 
+    path: str
+    """With the parameters' names."""
     operations: Mapping[str, Operation]
     values: Mapping[str, str]
 
@@ -138,7 +140,7 @@ def find(path: bytes) -> Route | None:
         pairs = list(zip(names, segments, strict=True))
         if all(segment if name.startswith("{") else name == segment for name, segment in pairs):
             values = {name.strip("{}"): each for name, each in pairs if name.startswith("{")}
-            return Route(operations, values)
+            return Route(template, operations, values)
     return None
 
 

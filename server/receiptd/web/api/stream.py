@@ -21,7 +21,7 @@ from receiptd.store.queries import RECEIPTS, ReceiptFilter
 from receiptd.store.rows import receipt_json
 from receiptd.store.schema import receipts
 from receiptd.web.problem import Problem
-from receiptd.web.reader import Reader
+from receiptd.web.reader import Reader, Unavailable
 from receiptd.web.server.request import Request
 
 EVENT_STREAM = b"text/event-stream; charset=utf-8"
@@ -180,7 +180,7 @@ class Streams:
 
 def _unreadable(failure: Failure) -> None:
     """The database does not answer: streams stay open and go on as soon as it does."""
-    if not isinstance(failure.value, Problem):
+    if not isinstance(failure.value, Unavailable):
         _log.failure("reading for streams", failure=failure)
 
 

@@ -6,50 +6,37 @@ import re
 from datetime import UTC, datetime
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    ValidationInfo,
+    WithJsonSchema,
+)
 
-from receiptd import providers
-from receiptd.config.errors import expected
 from receiptd.duration import EXAMPLES, duration
-from receiptd.providers import Invalid, values
+from receiptd.message import MOST_PARTS
+from receiptd.providers import values
+from receiptd.providers.values import LONGEST_IDENTIFIER
+from receiptd.registration import rules
+from receiptd.registration.rules import LONGEST_PHONE, LONGEST_TEXT
 
-LONGEST_TEXT = 255
+LONGEST_MOMENT = 64
+"""Characters of a time; ISO 8601 with all its parts has some 35."""
 
 _DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
+_OFFSET = re.compile(r"[0-9]{2}:?[0-9]{2}")
 
 
 def _text(value: str) -> str:
     if not value:
         raise ValueError("is empty")
-    if len(value) > LONGEST_TEXT:
-        raise ValueError(f"has {len(value)} characters: at most {LONGEST_TEXT}")
-    if "\0" in value:
-        raise ValueError("contains NUL")
-    return value
+    return rules.text(value)
 
 
-def _identifier(value: str) -> str:
-    value = _text(value).strip()
-    if not value:
-        raise ValueError("is empty: it must name the message")
-    return value
-
-
-def _phone(value: str) -> str:
-    try:
-        found = values.phone("it", value)
-    except Invalid as error:
-        raise ValueError(error.text.removeprefix("it ")) from None
-    assert found is not None
-    return found
-
-
-def _provider(value: str) -> str:
-    if value not in providers.load():
-        raise ValueError(
-            f"no provider is called {values.shown(value)}: {expected(value, providers.names())}"
-        )
-    return value
+def _provider(value: str, info: ValidationInfo) -> str:
+    """:raises ValueError: where it is none of the context's `providers`."""
+    return rules.provider(value, (info.context or {})["providers"])
 
 
 def _whole(value: object) -> int:
@@ -72,11 +59,16 @@ def _yes_or_no(value: object) -> bool:
 def _moment(value: object) -> datetime:
     """A time, or an age, which is counted back from now."""
     text = str(value)
+    if len(text) > LONGEST_MOMENT:
+        raise ValueError(f"has {len(text)} characters: no time has more than {LONGEST_MOMENT}")
+    text = text.upper()
     # A plus that was not escaped has become a space.
-    text = re.sub(r"(?<=T)(.*) (?=[0-9]{2}:?[0-9]{2}$)", r"\1+", text.upper())
+    clock, space, offset = text.rpartition(" ")
+    if space and "T" in clock and _OFFSET.fullmatch(offset):
+        text = f"{clock}+{offset}"
     try:
         return datetime.now(UTC) - duration(text)
-    except ValueError:
+    except (ValueError, OverflowError):
         pass
     try:
         at = datetime.fromisoformat(text)
@@ -117,29 +109,35 @@ Text = Annotated[
 ]
 Identifier = Annotated[
     str,
-    AfterValidator(_identifier),
+    AfterValidator(rules.identifier),
     WithJsonSchema(
         {
             "type": "string",
             "minLength": 1,
-            "maxLength": LONGEST_TEXT,
+            "maxLength": LONGEST_IDENTIFIER,
             "pattern": r"^[^\u0000]*[^\s\u0000][^\u0000]*$",
         }
     ),
 ]
 Phone = Annotated[
     str,
-    AfterValidator(_phone),
+    AfterValidator(rules.phone),
     WithJsonSchema(
-        {"type": "string", "maxLength": 64, "pattern": "^[0-9 +()-]*[0-9][0-9 +()-]*$"}
+        {"type": "string", "maxLength": LONGEST_PHONE, "pattern": "^[0-9 +()-]*[0-9][0-9 +()-]*$"}
     ),
 ]
 ProviderName = Annotated[
     str,
     AfterValidator(_provider),
-    WithJsonSchema({"type": "string", "enum": providers.names()}),
+    WithJsonSchema({"type": "string"}),  # the document has their names
 ]
-Parts = Annotated[int, Field(ge=1, le=255, strict=True), BeforeValidator(_integer)]
+Parts = Annotated[
+    int,
+    Field(strict=True),
+    BeforeValidator(_integer),
+    AfterValidator(rules.parts),
+    WithJsonSchema({"type": "integer", "minimum": 1, "maximum": MOST_PARTS}),
+]
 Whole = Annotated[int, Field(ge=0), BeforeValidator(_whole)]
 Limit = Annotated[int, Field(ge=1, le=1000), BeforeValidator(_whole)]
 YesOrNo = Annotated[bool, BeforeValidator(_yes_or_no)]

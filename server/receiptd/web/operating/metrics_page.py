@@ -54,7 +54,7 @@ class MetricsPage:
         Deferred.fromCoroutine(self._answer(request, rest)).addErrback(answer_failure, request)
 
     async def _answer(self, request: Request, rest: bytes) -> None:
-        self._guard.check(request, "read")
+        self._guard.check(request, "read", "/metrics")
         if not may_ask(request, rest):
             return
         await self._readiness.find_out()

@@ -1,0 +1,86 @@
+"""What a message that is registered may say: one rule for the API, for files and for commands.
+
+Each function takes a value and gives back what is registered. The text of the `ValueError` that
+it raises goes on behind the value's name.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+
+from receiptd.errors import did_you_mean
+from receiptd.message import MOST_PARTS
+from receiptd.providers.post import Invalid
+from receiptd.providers.values import LONGEST_IDENTIFIER, shown
+from receiptd.providers.values import phone as read_phone
+
+LONGEST_TEXT = 255
+"""Characters of a sender and of a reference."""
+
+LONGEST_PHONE = 64
+"""Characters of a phone number, with all that people write between its digits."""
+
+_UNSTORABLE = re.compile("[\0\ud800-\udfff]")
+
+
+def provider(value: str, configured: Collection[str]) -> str:
+    """The provider's name.
+
+    :param configured: those that an endpoint is configured for. No receipt of any other could
+        come, and only an endpoint says by which country's rules a recipient is read.
+    :raises ValueError: where it is none of them.
+    """
+    if value not in configured:
+        raise ValueError(
+            f"is {shown(value)}, for which no endpoint is configured: "
+            f"{did_you_mean(value, configured)}"
+        )
+    return value
+
+
+def identifier(value: str) -> str:
+    """The provider's identifier of the message, without surrounding space.
+
+    :raises ValueError: where nothing is left, or it is too long, or no database takes it.
+    """
+    value = text(value, LONGEST_IDENTIFIER).strip()
+    if not value:
+        raise ValueError("is empty: it must name the message")
+    return value
+
+
+def text(value: str, longest: int = LONGEST_TEXT) -> str:
+    """A sender or a reference.
+
+    :raises ValueError: where it is too long, or no database takes it.
+    """
+    if len(value) > longest:
+        raise ValueError(f"has {len(value)} characters: at most {longest}")
+    if found := _UNSTORABLE.search(value):
+        name = "NUL" if found[0] == "\0" else "half of a surrogate pair"
+        raise ValueError(f"contains {name}, which no database takes")
+    return value
+
+
+def phone(value: str) -> str:
+    """A recipient, as it was written.
+
+    :raises ValueError: where it is no phone number.
+    """
+    try:
+        found = read_phone("", value)
+    except Invalid as error:
+        raise ValueError(error.text.strip()) from None
+    assert found is not None
+    return found
+
+
+def parts(value: int) -> int:
+    """How many parts the message has.
+
+    :raises ValueError: where a message cannot have so many.
+    """
+    if not 1 <= value <= MOST_PARTS:
+        raise ValueError(f"is {value}: expected 1 to {MOST_PARTS}")
+    return value
