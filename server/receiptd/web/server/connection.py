@@ -137,8 +137,7 @@ class Connection(Link):
             self._incoming = None
             return
         self._began = self._began or self.active
-        more = incoming.size - self._counted
-        if more:
+        if more := incoming.size - self._counted:
             self._counted += more
             self.site.bodies += more
             if self.site.bodies > self.site.settings.max_bodies:
