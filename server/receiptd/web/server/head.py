@@ -21,11 +21,11 @@ from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 
 HEADER_KEY = "(server.max_header_bytes)"
 
-HEAD_END = re.compile(rb"\n\r?\n")
 _BARE_LF = re.compile(rb"(?<!\r)\n")
 _CONTROLS = re.compile(rb"[\x01-\x08\x0b\x0c\x0e-\x1f\x7f]")
 _FOLD = re.compile(rb"\r\n[ \t]+")
 _CONTENT_TYPE = re.compile(rb"\ncontent-type:[ \t]*([^\r\n]*)", re.IGNORECASE)
+_PLAIN_LINE = re.compile(rb"([A-Z]{1,32}) ([!-~]+) HTTP/1\.1\r?")
 _METHOD = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,32}")
 _VERSION = re.compile(rb"HTTP/1\.[0-9]")
 _NO_TARGET = re.compile(rb"[\0\r]")
@@ -82,6 +82,9 @@ def request_line(line: bytes) -> tuple[bytes, bytes, int]:
 
     :raises Malformed: where it is none of HTTP/1.
     """
+    plain = _PLAIN_LINE.fullmatch(line)
+    if plain is not None:  # as nearly all are
+        return plain[1], plain[2], 1
     method, _, rest = line.rstrip(b"\r ").partition(b" ")
     target, _, version = rest.rpartition(b" ")
     target = target.strip(b" ")
@@ -103,10 +106,22 @@ class Guess(NamedTuple):
     body: bytes
 
 
+def head_end(data: bytes, start: int = 0) -> int:
+    """Where the head in `data` ends, its empty line included; 0 where it does not.
+
+    :param start: up to where there is no such end.
+    """
+    crlf = data.find(b"\n\r\n", start)
+    lf = data.find(b"\n\n", start, crlf + 1 if crlf >= 0 else len(data))
+    if lf >= 0:
+        return lf + 2
+    return crlf + 3 if crlf >= 0 else 0
+
+
 def guess(data: bytes) -> Guess:
     """Look for a target and a body in `data`, all that came of a request."""
-    end = HEAD_END.search(data)
-    head, body = (data[: end.start() + 1], data[end.end() :]) if end else (data, b"")
+    end = head_end(data)
+    head, body = (data[:end], data[end:]) if end else (data, b"")
     line = head.partition(b"\n")[0].rstrip(b"\r ")
     rest = line.partition(b" ")[2].lstrip(b" ")
     target, space, last = rest.rpartition(b" ")

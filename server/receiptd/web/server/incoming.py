@@ -11,9 +11,9 @@ from httptools import HttpParserError, HttpRequestParser
 
 from receiptd.web.server.head import (
     FIRST_LINE,
-    HEAD_END,
     Head,
     Malformed,
+    head_end,
     not_http,
     parsed,
     request_line,
@@ -71,11 +71,10 @@ class Incoming:
             data = self._data + data
         elif data[:1] in (b"\r", b"\n"):
             data = data.lstrip(b"\r\n")  # RFC 9112, section 2.2: empty lines before a request
-        found = HEAD_END.search(data, self._searched)
-        if found is None:
+        end = head_end(data, self._searched)
+        if not end:
             self._check_part(data, most_headers, most_bytes)
             return None
-        end = found.end()
         self._data = data
         if end > most_bytes:
             raise too_large(most_bytes)
