@@ -63,7 +63,7 @@ def test_twistd_serves_reloads_and_stops_as_receiptd_serve_does(tmp_path):
         config.write_text(CSOFT + '[[endpoint]]\nprovider = "cdyne"\npath = "/new"\n')
         process.send_signal(signal.SIGHUP)
         wait_until(lambda: "the configuration was reloaded" in log.read_text(), "it is reloaded")
-        assert get(port, "/new").status == 405
+        assert get(port, "/new").status == 200
     finally:
         process.terminate()
         assert process.wait(20) == 0

@@ -185,3 +185,15 @@ def test_what_a_trusted_proxy_passes_on_needs_the_token_like_everything_else(ser
     for header in ("X-Forwarded-For: 127.0.0.1", "Forwarded: for=::1", "X-Forwarded-Proto: http"):
         assert get(server.port, "/api/v1/receipts", [header]).status == 401
         assert get(server.port, "/api/v1/receipts", [header, *server.bearer]).status == 200
+
+
+@pytest.mark.parametrize(
+    ("says", "mode"), [("", 0o660), (":mode=666", 0o666), (":mode=600", 0o600)]
+)
+def test_a_unix_socket_is_its_owners_and_its_groups_unless_told_otherwise(
+    serve, tmp_path, says, mode
+):
+    """Whoever connects to one that is trusted may name any address as the client's."""
+    path = tmp_path / "s"
+    serve(options=("--listen", f"unix:{path}{says}"))
+    assert path.stat().st_mode & 0o777 == mode

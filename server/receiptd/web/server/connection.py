@@ -12,17 +12,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from twisted.internet import tcp
-from twisted.internet.interfaces import IHalfCloseableProtocol, IPushProducer, ISSLTransport
-from twisted.internet.protocol import Protocol
 from twisted.logger import Logger
-from zope.interface import implementer
 
 from receiptd.web.server import response
 from receiptd.web.server.content_encoding import ACCEPTED, Undecodable, decoded
+from receiptd.web.server.head import Head, Malformed, guess
+from receiptd.web.server.incoming import Incoming
 from receiptd.web.server.limits import MOST_TURNED_AWAY
-from receiptd.web.server.parser import Head, Incoming, Malformed, guess
-from receiptd.web.server.readable import readable
+from receiptd.web.server.link import LINGER, MOST_BEHIND, Link
 from receiptd.web.server.request import Request, Unreadable, new_request_id, origin_form
 
 if TYPE_CHECKING:
@@ -30,72 +27,27 @@ if TYPE_CHECKING:
 
 _log = Logger(namespace="receiptd.web")
 
-LINGER = 2.0
-"""Seconds that a refused sender has to read the answer before its connection is cut."""
 
-READ_SIZE = 8192
-"""Bytes that are read of a socket at once, several receipts' worth. Making and giving back
-Twisted's 64 kB for each read costs more than the second read of a larger post."""
-
-MOST_BEHIND = 2 * READ_SIZE
-"""Bytes that may wait behind a request that is being answered; then no more are read."""
-
-
-@implementer(IHalfCloseableProtocol, IPushProducer)
-class Connection(Protocol):
+class Connection(Link):
     """One connection."""
 
-    transport: Any
-
     def __init__(self, site: Site) -> None:
-        self.site = site
-        self.request: Request | None = None
-        """The request that is being answered."""
-        self.persistent = True
-        """Whether the connection outlives the request that is being answered."""
-        self.left: float | None = None
-        """When our side was closed (the reactor's seconds)."""
+        super().__init__(site)
         self.turned_away = ""
         """Why the connection is one too many; empty for one that is let in."""
-        self.address: str | None = None
-        """The peer's address; None for a Unix socket."""
-        self.secure = False
-        """Whether it is under TLS."""
-        self._seconds = site.reactor.seconds
         self._incoming: Incoming | None = None
+        self._began = 0.0
+        """When the request that is coming in began; 0 where there is none."""
         self._counted = 0
-        """Bytes of the incoming body that the site has counted."""
-        self._behind = b""
-        """What has come and waits for its turn."""
+        """Bytes of its body that the site has counted."""
         self._due = False
-        """Whether the next turn of the reactor looks at that."""
-        self._paused = False
-        """Whether the peer takes no answers for now."""
-        self._reading = True
-        self._ended = False
-        """Whether the peer has closed its sending side."""
-        self._sends = False
-        """Whether answers may go to the socket at once, instead of by way of the reactor's next
-        round: on plain TCP, as long as everything before them has gone out."""
-        self._active = self._began = 0.0
-        self._until = 0.0
-        """When a connection whose side we have closed is cut."""
-
-    @property
-    def host(self) -> Any:
-        """The socket's own address, as Twisted has it."""
-        return self.transport.getHost()
+        """Whether the next turn of the reactor looks at what is behind."""
 
     def connectionMade(self) -> None:
         """Let the peer in, or say why not."""
-        site, transport = self.site, self.transport
+        super().connectionMade()
+        site = self.site
         site.connections.add(self)
-        self._active = self._seconds()
-        self._sends = type(transport) is tcp.Server
-        self.secure = ISSLTransport.providedBy(transport)
-        self.address = getattr(transport.getPeer(), "host", None)
-        transport.bufferSize = READ_SIZE
-        transport.registerProducer(self, True)
         self.turned_away = site.let_in(self.address)
         if self.turned_away and site.crowd.turned_away > MOST_TURNED_AWAY:
             self.abort()
@@ -105,7 +57,7 @@ class Connection(Protocol):
 
     def connectionLost(self, reason: Any = None) -> None:
         """The connection is closed."""
-        self.left = self.left or self._seconds()
+        self.left = self.left or self.seconds()
         self._forget_incoming()
         self.site.connection_lost(self)
         if self.request is not None:
@@ -114,13 +66,10 @@ class Connection(Protocol):
 
     def readConnectionLost(self) -> None:
         """The peer has closed its sending side; what it has sent is answered."""
-        self._ended = True
+        super().readConnectionLost()
         if not self.owes_answers:
             self.transport.unregisterProducer()
             self.transport.loseConnection()
-
-    def writeConnectionLost(self) -> None:
-        """Our own doing, in `leave`."""
 
     # --- What comes
 
@@ -128,13 +77,13 @@ class Connection(Protocol):
         """Take what has come, or keep it until its turn."""
         if self.left is not None:
             return
-        self._active = self._seconds()
-        if self.request is None and not self._due and not self._paused:
+        self.active = self.seconds()
+        if self.request is None and not self._due and not self.paused:
             self._take(data)
         else:
-            self._behind += data
-            if len(self._behind) > MOST_BEHIND:
-                self._steer()
+            self.behind += data
+            if len(self.behind) > MOST_BEHIND:
+                self.steer()
 
     def _take(self, data: bytes) -> None:
         incoming = self._incoming
@@ -149,7 +98,7 @@ class Connection(Protocol):
             self._wait(incoming)
             return
         self._forget_incoming()
-        self._behind = behind
+        self.behind = behind
         assert incoming.head is not None
         self._serve(incoming.head, incoming.body)
 
@@ -187,9 +136,8 @@ class Connection(Protocol):
         if not incoming.begun:
             self._incoming = None
             return
-        self._began = self._began or self._active
-        more = incoming.size - self._counted
-        if more:
+        self._began = self._began or self.active
+        if more := incoming.size - self._counted:
             self._counted += more
             self.site.bodies += more
             if self.site.bodies > self.site.settings.max_bodies:
@@ -198,9 +146,9 @@ class Connection(Protocol):
                     "too busy: the bodies under way together are larger than "
                     f"{self.site.settings.max_bodies} bytes (server.max_bodies); try again later",
                     header=response.RETRY_SOON,
-                    target=incoming.head.target if incoming.head else b"",
+                    target=self._target,
                 )
-        if self._ended and self.left is None:
+        if self.ended and self.left is None:
             self.loseConnection()
 
     def _forget_incoming(self) -> None:
@@ -221,33 +169,26 @@ class Connection(Protocol):
         self.request = request = Request(self, head, body)
         self.site.handle(request)
 
+    @property
+    def _target(self) -> bytes:
+        """Of the request that is coming in, as far as that is known."""
+        incoming = self._incoming
+        return incoming.head.target if incoming is not None and incoming.head else b""
+
     def _handler(self, target: bytes) -> Handler | None:
         return self.site.handler(origin_form(target).partition(b"?")[0])[0]
 
     # --- What goes
 
-    def write(self, data: bytes) -> None:
-        """Send `data`; what the socket does not take at once goes the usual way."""
-        if self._sends:
-            try:
-                sent = self.transport.getHandle().send(data)
-            except OSError:
-                sent = 0
-            if sent == len(data):
-                return
-            data = data[sent:]
-            self._sends = False
-        self.transport.write(data)
-
     def answered(self) -> None:
         """The request was answered: go on with the next one, in its own turn."""
         self.request = None
-        self._active = self._seconds()
+        self.active = self.seconds()
         if not self.persistent:
             self.leave()
-        elif self._behind:
+        elif self.behind:
             self._come_back()
-        elif self._ended:
+        elif self.ended:
             self.leave()
 
     def _come_back(self) -> None:
@@ -257,45 +198,19 @@ class Connection(Protocol):
 
     def _go_on(self) -> None:
         self._due = False
-        if self.left is None and not self._paused and self.request is None:
-            data, self._behind = self._behind, b""
+        if self.left is None and not self.paused and self.request is None:
+            data, self.behind = self.behind, b""
             if data:
                 self._take(data)
-            self._steer()
-            if self._ended and self.request is None and not self._due:
+            self.steer()
+            if self.ended and self.request is None and not self._due:
                 self.leave()
-
-    def pauseProducing(self) -> None:
-        """The peer takes no more answers for now: until it does, none of its requests are read.
-        Whoever sends requests and never reads would otherwise fill the memory with answers."""
-        self._paused = True
-        self._active = self._seconds()
-        self._steer()
-        if self.request is not None and self.request.producer is not None:
-            self.request.producer.pauseProducing()
 
     def resumeProducing(self) -> None:
         """The peer has taken what was sent."""
-        self._paused = False
-        self._active = self._seconds()
-        self._steer()
-        if self.request is not None and self.request.producer is not None:
-            self.request.producer.resumeProducing()
-        elif self._behind and self.request is None:
+        super().resumeProducing()
+        if self.behind and self.request is None:
             self._come_back()
-
-    def stopProducing(self) -> None:
-        """The transport takes no more; `connectionLost` follows."""
-
-    def _steer(self) -> None:
-        """Read on, or do not."""
-        reads = not self._paused and len(self._behind) <= MOST_BEHIND
-        if reads is not self._reading and not self._ended and self.left is None:
-            self._reading = reads
-            if reads:
-                self.transport.resumeProducing()
-            else:
-                self.transport.pauseProducing()
 
     # --- What cannot be served
 
@@ -342,61 +257,21 @@ class Connection(Protocol):
     # --- How a connection ends
 
     @property
-    def busy(self) -> bool:
-        """Whether a whole request waits for its answer."""
-        return self.request is not None and self.request.producer is None
-
-    @property
     def owes_answers(self) -> bool:
         """Whether a request that has come is to be answered still."""
-        return self.busy or self._due or bool(self._behind and self._paused)
-
-    def be_last(self) -> None:
-        """See that the connection ends with the answer that is about to be sent, unless more
-        was sent behind the request already."""
-        if not self._behind and not readable([self.transport]):
-            self.persistent = False
+        return self.busy or self._due or bool(self.behind and self.paused)
 
     def leave(self, seconds: float | None = None) -> None:
-        """Close our side behind what was answered, and drop what still comes: closed as a whole,
-        the connection would be reset by that, and the answer lost with it.
-
-        :param seconds: until the connection is cut; `idle_seconds` where left out.
-        """
-        if self.left is not None:
-            return
-        self.left = self._seconds()
-        self._until = self.left + (seconds or self.site.settings.idle_seconds)
-        self._forget_incoming()
-        self._behind = b""
-        transport = self.transport
-        transport.unregisterProducer()
-        if not self._reading and not self._ended:
-            transport.resumeProducing()
-        if self.secure or self._ended:
-            transport.loseConnection()
-        else:
-            transport.loseWriteConnection()
-
-    def loseConnection(self) -> None:
-        """Close a connection that has no request."""
-        if self.site.stopping:
-            self.leave()
-        elif self.left is None:
-            self.left = self._seconds()
-            self._until = self.left + LINGER
-            self.transport.unregisterProducer()
-            self.transport.loseConnection()
-
-    def abort(self) -> None:
-        """End the connection at once."""
-        self.transport.abortConnection()
+        """Close our side; see `Link.leave`."""
+        if self.left is None:
+            self._forget_incoming()
+            super().leave(seconds)
 
     def sweep(self, now: float) -> None:
         """Close the connection where it was idle, or its request incomplete, for too long."""
         settings = self.site.settings
         if self.left is not None:
-            if now > self._until:
+            if now > self.until:
                 self.abort()
         elif self.request is not None:
             pass
@@ -407,11 +282,9 @@ class Connection(Protocol):
                     408,
                     f"the request was not whole after {settings.request_seconds} "
                     "seconds (server.request_seconds)",
-                    target=self._incoming.head.target
-                    if self._incoming and self._incoming.head
-                    else b"",
+                    target=self._target,
                 )
-        elif now - self._active > settings.idle_seconds:
+        elif now - self.active > settings.idle_seconds:
             self.loseConnection()
 
     def waits(self, now: float) -> tuple[bool, float] | None:
@@ -419,7 +292,7 @@ class Connection(Protocol):
         None while it waits for us."""
         if self.request is not None or self.left is not None:
             return None
-        return bool(self._began), now - (self._began or self._active)
+        return bool(self._began), now - (self._began or self.active)
 
 
 def _body_too_large(site: Site, limit: int) -> Malformed:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from twisted.logger import Logger
 
 from receiptd.web.server import response
-from receiptd.web.server.parser import Head
+from receiptd.web.server.head import Head
 from receiptd.web.server.proxies import Asker
 from receiptd.web.server.response import PLAIN
 

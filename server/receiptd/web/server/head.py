@@ -1,4 +1,4 @@
-"""Takes a request apart: the request line here, the header fields and the chunks by httptools.
+"""Reads the head of a request: the request line here, the header fields by httptools.
 
 httptools is llhttp, strict by default. Two things are read here, before it sees them:
 
@@ -6,8 +6,6 @@ httptools is llhttp, strict by default. Two things are read here, before it sees
   above 127. Everything between the first and the last space is the target; llhttp would refuse it.
 - The line ends. A bare LF is served as CRLF is (RFC 9112, section 2.2), and a folded header line
   is joined with the one before (section 5.2).
-
-Nothing here is bound to a socket, and no memory is taken beyond the limits that are given.
 """
 
 from __future__ import annotations
@@ -23,27 +21,17 @@ from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 
 HEADER_KEY = "(server.max_header_bytes)"
 
-_HEAD_END = re.compile(rb"\n\r?\n")
-_LONELY_CR = re.compile(rb"\r[^\n]")
 _BARE_LF = re.compile(rb"(?<!\r)\n")
 _CONTROLS = re.compile(rb"[\x01-\x08\x0b\x0c\x0e-\x1f\x7f]")
 _FOLD = re.compile(rb"\r\n[ \t]+")
 _CONTENT_TYPE = re.compile(rb"\ncontent-type:[ \t]*([^\r\n]*)", re.IGNORECASE)
+_PLAIN_LINE = re.compile(rb"([A-Z]{1,32}) ([!-~]+) HTTP/1\.1\r?")
 _METHOD = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,32}")
 _VERSION = re.compile(rb"HTTP/1\.[0-9]")
 _NO_TARGET = re.compile(rb"[\0\r]")
 
-_FIRST_LINE = b"POST / HTTP/1.1\r\n"
+FIRST_LINE = b"POST / HTTP/1.1\r\n"
 """Stands before the header fields, since the request line was read already."""
-
-_CHUNKED = _FIRST_LINE + b"Transfer-Encoding: chunked\r\n\r\n"
-
-_TLS_RECORD = b"\x16\x03"
-"""How a TLS handshake begins (RFC 8446, section 5.1): type 22, then the major version 3."""
-
-FRAMING = 8
-"""Bytes of chunk framing that come with each byte of a body: a chunk of one byte has six. What
-is beyond that and `max_header_bytes` are chunk extensions and trailers that nobody reads."""
 
 
 class Malformed(Exception):
@@ -76,138 +64,6 @@ class Head(NamedTuple):
     """Whether the client waits for a word before it sends the body."""
 
 
-class Incoming:
-    """One request that is coming in."""
-
-    __slots__ = ("_body", "_chunks", "_data", "_searched", "body", "head", "most", "size", "wire")
-
-    def __init__(self) -> None:
-        self.head: Head | None = None
-        self.body = b""
-        """The body, once it is whole."""
-        self.size = 0
-        """Bytes of the body that have come."""
-        self.most = 0
-        """Bytes that the body may have; to be set before `take_body` is called."""
-        self.wire = 0
-        """Bytes that have come behind the head, framing included."""
-        self._data = b""
-        self._searched = 0
-        self._body = bytearray()
-        self._chunks: _Chunks | None = None
-
-    @property
-    def begun(self) -> bool:
-        """Whether anything of it has come."""
-        return self.head is not None or bool(self._data)
-
-    @property
-    def seen(self) -> bytes:
-        """What came of a head that cannot be read, and what came behind it."""
-        return self._data
-
-    def take_head(self, data: bytes, most_headers: int, most_bytes: int) -> bytes | None:
-        """Take `data`; returns what came behind the head, None while the head is not whole.
-
-        :raises Malformed: 400, or 431 where it is beyond a limit.
-        """
-        if self._data:
-            data = self._data + data
-        elif data[:1] in (b"\r", b"\n"):
-            data = data.lstrip(b"\r\n")  # RFC 9112, section 2.2: empty lines before a request
-        found = _HEAD_END.search(data, self._searched)
-        if found is None:
-            self._check_part(data, most_headers, most_bytes)
-            return None
-        end = found.end()
-        self._data = data
-        if end > most_bytes:
-            raise _too_large(most_bytes)
-        self.head = parsed(data[:end], most_headers)
-        self._data = b""
-        if self.head.length is None:
-            self._chunks = _Chunks(self._body)
-        return data[end:]
-
-    def _check_part(self, data: bytes, most_headers: int, most_bytes: int) -> None:
-        """See that a part of a head may become one; whoever waits would be answered by nobody."""
-        self._data = data
-        if len(data) > most_bytes:
-            raise _too_large(most_bytes)
-        if data.startswith(_TLS_RECORD):
-            raise Malformed(
-                400, "TLS was spoken to a port that takes plain HTTP: use http://, or server.tls"
-            )
-        if _LONELY_CR.search(data, max(self._searched - 1, 0)):
-            raise Malformed(400, _not_http("a CR without LF"))
-        line_end = data.find(b"\n")
-        if line_end >= 0:
-            request_line(data[:line_end])
-            if data.count(b"\n") - 1 > most_headers:
-                raise _too_many(most_headers)
-        self._searched = max(len(data) - 2, 0)
-
-    def take_body(self, data: bytes) -> bytes | None:
-        """Take `data`; returns what came behind the body, None while the body is not whole, or
-        is larger than it may be.
-
-        :raises Malformed: where its chunks are malformed.
-        """
-        assert self.head is not None
-        if self._chunks is not None:
-            return self._take_chunks(self._chunks, data)
-        missing = (self.head.length or 0) - self.size
-        if len(data) < missing:
-            self._body += data
-            self.size += len(data)
-            return None
-        self.body = bytes(self._body) + data[:missing] if self.size else data[:missing]
-        self.size += missing
-        return data[missing:]
-
-    def _take_chunks(self, chunks: _Chunks, data: bytes) -> bytes | None:
-        behind = chunks.feed(data)
-        self.size = len(self._body)
-        self.wire += len(data)
-        if behind is None:
-            if self.wire > FRAMING * (self.size + 1024):
-                raise Malformed(400, _not_http("its chunks have endless extensions or trailers"))
-            return None
-        self.body = bytes(self._body)
-        return behind
-
-
-class _Chunks:
-    """A body in chunks (RFC 9112, section 7.1)."""
-
-    def __init__(self, body: bytearray) -> None:
-        """:param body: what the chunks are added to."""
-        self.on_body = body.extend
-        self._whole = False
-        self._parser = HttpRequestParser(self)
-        self._parser.feed_data(_CHUNKED)
-
-    def on_message_complete(self) -> None:
-        """The last chunk and the trailers have come."""
-        self._whole = True
-
-    def feed(self, data: bytes) -> bytes | None:
-        """What came behind the body, None while it is not whole."""
-        start = 0
-        # httptools does not tell where a message ends. It ends with a line, so line by line no
-        # byte of the next request goes in.
-        while start < len(data):
-            end = data.find(b"\n", start) + 1 or len(data)
-            try:
-                self._parser.feed_data(data[start:end])
-            except HttpParserError as error:
-                raise Malformed(400, _not_http(str(error))) from None
-            start = end
-            if self._whole:
-                return data[start:]
-        return None
-
-
 class _Fields:
     """Gathers header fields."""
 
@@ -226,15 +82,18 @@ def request_line(line: bytes) -> tuple[bytes, bytes, int]:
 
     :raises Malformed: where it is none of HTTP/1.
     """
+    plain = _PLAIN_LINE.fullmatch(line)
+    if plain is not None:  # as nearly all are
+        return plain[1], plain[2], 1
     method, _, rest = line.rstrip(b"\r ").partition(b" ")
     target, _, version = rest.rpartition(b" ")
     target = target.strip(b" ")
     if not _VERSION.fullmatch(version):
-        raise Malformed(400, _not_http("the request line does not end in HTTP/1.1"))
+        raise Malformed(400, not_http("the request line does not end in HTTP/1.1"))
     if not _METHOD.fullmatch(method):
-        raise Malformed(400, _not_http("the request line does not begin with a method"))
+        raise Malformed(400, not_http("the request line does not begin with a method"))
     if not target or _NO_TARGET.search(target):
-        raise Malformed(400, _not_http("the request line has no target"))
+        raise Malformed(400, not_http("the request line has no target"))
     return method, target, 0 if version.endswith(b"0") else 1
 
 
@@ -247,10 +106,22 @@ class Guess(NamedTuple):
     body: bytes
 
 
+def head_end(data: bytes, start: int = 0) -> int:
+    """Where the head in `data` ends, its empty line included; 0 where it does not.
+
+    :param start: up to where there is no such end.
+    """
+    crlf = data.find(b"\n\r\n", start)
+    lf = data.find(b"\n\n", start, crlf + 1 if crlf >= 0 else len(data))
+    if lf >= 0:
+        return lf + 2
+    return crlf + 3 if crlf >= 0 else 0
+
+
 def guess(data: bytes) -> Guess:
     """Look for a target and a body in `data`, all that came of a request."""
-    end = _HEAD_END.search(data)
-    head, body = (data[: end.start() + 1], data[end.end() :]) if end else (data, b"")
+    end = head_end(data)
+    head, body = (data[:end], data[end:]) if end else (data, b"")
     line = head.partition(b"\n")[0].rstrip(b"\r ")
     rest = line.partition(b" ")[2].lstrip(b" ")
     target, space, last = rest.rpartition(b" ")
@@ -270,7 +141,7 @@ def parsed(data: bytes, most_headers: int) -> Head:
     first, _, lines = data.partition(b"\n")
     method, target, minor = request_line(first)
     if data.count(b"\n") - 2 > most_headers:
-        raise _too_many(most_headers)
+        raise too_many(most_headers)
     if lines.count(b"\n") != lines.count(b"\r\n"):
         lines = _BARE_LF.sub(b"\r\n", lines)
     if b"\n " in lines or b"\n\t" in lines:
@@ -283,7 +154,7 @@ def parsed(data: bytes, most_headers: int) -> Head:
         # a name, a number or a coding the question mark is one.
         cleaned = _CONTROLS.sub(b"?", lines)
         if cleaned == lines:
-            raise Malformed(400, _not_http(str(error))) from None
+            raise Malformed(400, not_http(str(error))) from None
         return parsed(first + b"\n" + cleaned, most_headers)
     if minor:
         persistent = b"close" not in options
@@ -307,7 +178,7 @@ def _read(lines: bytes) -> _Read:
     """The header fields in `lines`, each of which ends with CRLF; an empty one is the last."""
     gathered = _Fields()
     with suppress(HttpParserUpgrade):  # an offer not taken up (RFC 9110, section 7.8)
-        HttpRequestParser(gathered).feed_data(_FIRST_LINE + lines)
+        HttpRequestParser(gathered).feed_data(FIRST_LINE + lines)
     fields = {name: tuple(values) for name, values in gathered.fields.items()}
     # RFC 9110, section 7.6.1: a list, with commas, and maybe in several lines.
     options = b",".join(fields.get(b"connection", ())).lower().split(b",")
@@ -333,17 +204,20 @@ def _length(fields: Mapping[bytes, Sequence[bytes]]) -> int | None:
         # httptools has seen to it that the number has 64 bits; zeros may stand before it.
         return int(digits.lstrip(b"0") or b"0")
     if [each.lower() for each in codings] != [b"chunked"]:
-        raise Malformed(400, _not_http("its Transfer-Encoding is not chunked"))
+        raise Malformed(400, not_http("its Transfer-Encoding is not chunked"))
     return None
 
 
-def _not_http(why: str) -> str:
+def not_http(why: str) -> str:
+    """What a request is told that is none of HTTP/1."""
     return f"this is no HTTP/1.1 request: its header or its chunks are malformed ({why})"
 
 
-def _too_many(most_headers: int) -> Malformed:
+def too_many(most_headers: int) -> Malformed:
+    """That a head has too many lines."""
     return Malformed(431, f"more than {most_headers} header lines (server.max_headers)")
 
 
-def _too_large(most_bytes: int) -> Malformed:
+def too_large(most_bytes: int) -> Malformed:
+    """That a head has too many bytes."""
     return Malformed(431, f"the header is larger than {most_bytes} bytes {HEADER_KEY}")
