@@ -55,6 +55,7 @@ def test_the_documented_example_is_answered_byte_for_byte_as_it_comes(shared_ser
         "text": None,
         "extra": {},
         "raw": "",
+        "unread": [],
         "verdict": "accepted",
         "repeats": 0,
     }

@@ -64,6 +64,7 @@ def test_a_receipt_is_stored_as_it_is(store):
         "text": "Grüße\n",
         "extra": {"a": "1", "b": ["2", "3"]},
         "raw": None,
+        "unread": [],
         "verdict": "accepted",
         "repeats": 0,
     }

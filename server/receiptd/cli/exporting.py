@@ -18,36 +18,14 @@ import click
 from receiptd.cli.lists import receipt_filters, received_options, regions
 from receiptd.cli.options import Failed, config_option, database_option, load, store
 from receiptd.cli.output import json_text
+from receiptd.receipt import RECEIPT_KEYS
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
 
     from receiptd.store.queries import ReceiptFilter
 
-COLUMNS = (
-    "id",
-    "received_at",
-    "endpoint",
-    "provider",
-    "kind",
-    "message_id",
-    "state",
-    "code",
-    "description",
-    "recipient",
-    "sender",
-    "reference",
-    "reported_at",
-    "part",
-    "parts",
-    "price",
-    "network",
-    "text",
-    "extra",
-    "raw",
-    "verdict",
-    "repeats",
-)
+COLUMNS = RECEIPT_KEYS
 """The columns of CSV, which are the keys of a receipt as JSON."""
 
 Write = Callable[[Mapping[str, Any]], object]
@@ -86,7 +64,8 @@ def export(
 
     All that are there when it begins are written, however many, while servers run. The columns
     of CSV and the keys of NDJSON are those of receipts list --json, but without `raw` unless it
-    is asked for; in CSV, `extra` is a JSON text. The encoding is UTF-8.
+    is asked for; in CSV, `extra` and
+    `unread` are JSON texts. The encoding is UTF-8.
 
     \b
     Examples:
@@ -143,7 +122,14 @@ def _csv(target: IO[str], raw: bool) -> Write:
     writer.writeheader()
 
     def write(item: Mapping[str, Any]) -> None:
-        writer.writerow({**item, "extra": json.dumps(item["extra"], ensure_ascii=False)})
+        unread = item["unread"]
+        writer.writerow(
+            {
+                **item,
+                "extra": json.dumps(item["extra"], ensure_ascii=False),
+                "unread": json.dumps(unread, ensure_ascii=False) if unread else None,
+            }
+        )
 
     return write
 

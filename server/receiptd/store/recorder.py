@@ -14,12 +14,12 @@ from typing import Any, NamedTuple
 from sqlalchemy import Connection, Engine, insert
 
 from receiptd.message import Message
-from receiptd.receipt import ACCEPTED, Kind, Outcome, Receipt, Verdict
+from receiptd.receipt import ACCEPTED, Outcome, Receipt, Rejection, Verdict
 from receiptd.store.candidates import report_of
 from receiptd.store.database.engine import cause
 from receiptd.store.matching import Match, Policy, verdict_of
 from receiptd.store.registering import Registering
-from receiptd.store.rows import RECEIPT_COLUMNS, REJECTION_COLUMNS, Rejection, receipt_row
+from receiptd.store.rows import RECEIPT_COLUMNS, REJECTION_COLUMNS, receipt_row
 from receiptd.store.schema import iso, once, receipts, rejected_posts
 
 
@@ -156,13 +156,15 @@ class Recorder:
             ]
         else:
             verdicts = self._find_duplicates(connection, batch, rows, matches, stored, again)
-        for report, match, verdict in zip(reports, matches, verdicts, strict=True):
-            if (
-                match.message_ref is not None
-                and verdict.outcome is not Outcome.DUPLICATE
-                and report.kind is not Kind.REPLY
-            ):
-                messages[match.message_ref].add(report)
+        self._matching.add(
+            connection,
+            messages,
+            (
+                (report, match.message_ref)
+                for report, match, verdict in zip(reports, matches, verdicts, strict=True)
+                if match.message_ref is not None and verdict.outcome is not Outcome.DUPLICATE
+            ),
+        )
         self._matching.save(connection, messages.values())
         return verdicts
 

@@ -44,10 +44,9 @@ from typing import Any, NamedTuple
 
 from twisted.logger import Logger
 
-from receiptd.receipt import Kind, Receipt, State
+from receiptd.receipt import Kind, Receipt, Rejection, State
 from receiptd.store.database.engine import StoreError, sqlite_file
 from receiptd.store.recorder import Submission
-from receiptd.store.rows import Rejection
 
 VERSION = 1
 
@@ -142,7 +141,12 @@ def encode(submission: Submission, received_at: datetime) -> bytes:
 
 
 def _plain(fields: Mapping[str, Any]) -> dict[str, Any]:
-    plain = {name: value for name, value in fields.items() if value is not None and value != {}}
+    defaults = Receipt._field_defaults
+    plain = {
+        name: value
+        for name, value in fields.items()
+        if value is not None and not (name in defaults and value == defaults[name])
+    }
     for name, value in plain.items():
         if isinstance(value, bytes):
             plain[name] = b64encode(value).decode()
@@ -185,6 +189,7 @@ def _receipt(plain: Mapping[str, Any]) -> Receipt:
         fields["reported_at"] = datetime.fromisoformat(fields["reported_at"])
     if "price" in fields:
         fields["price"] = Decimal(fields["price"])
+    fields["unread"] = tuple(fields.get("unread", ()))
     return Receipt(**fields)
 
 
