@@ -150,7 +150,7 @@ class Post:
             else:
                 body = _take_apart(body, charset, secrets, self._pairs)
         if query:
-            query = b"?" + _take_apart(query, charset, secrets, self._pairs)
+            query = b"?" + _take_apart(query, charset, secrets, self._pairs, query=True)
         self.raw = query + b"\n" + body if query and body else query or body
         """The post as it came, secrets blanked: the body, preceded, where there is a query,
         by `?`, the query and (where there is a body too) a line feed."""
@@ -191,12 +191,25 @@ def _decode(raw: bytes, charset: str) -> str:
         text = raw.decode()
     except UnicodeDecodeError:
         text = raw.decode(charset, "replace")
+        if charset == "iso8859-1":
+            text = text.translate(_WINDOWS_1252)
     return text.replace("\0", "\ufffd") if "\0" in text else text
 
 
+# What is called Latin-1 is Windows-1252, which has quotes and dashes in the place of controls
+# (WHATWG Encoding Standard, section 4.2).
+_WINDOWS_1252 = {
+    byte: bytes([byte]).decode("cp1252")
+    for byte in range(0x80, 0xA0)
+    if byte not in (0x81, 0x8D, 0x8F, 0x90, 0x9D)
+}
+
+
 def _name(raw: str, charset: str) -> tuple[str, str]:
-    """A name as it compares, and as it is."""
+    """A name as it compares, and as it is. The `&` before it may have come as `&amp;`."""
     name = _text(raw, charset).strip()
+    while name[:4].casefold() == "amp;":
+        name = name[4:].lstrip()
     return name.casefold(), name
 
 
@@ -205,11 +218,30 @@ _known_name = lru_cache(1024)(_name)
 _LONGEST_KNOWN = 64
 
 
-def _take_apart(raw: bytes, charset: str, secrets: frozenset[str], pairs: list[Pair]) -> bytes:
-    """Append the pairs of `raw` to `pairs`; returns it with the values of `secrets` blanked."""
+# A provider that appends its own parameters to a URL that has a query may put a `?` before them.
+_SECOND_QUERY = re.compile(r"\?(?=[A-Za-z_][A-Za-z0-9_.-]{0,63}=)")
+
+
+def _take_apart(
+    raw: bytes,
+    charset: str,
+    secrets: frozenset[str],
+    pairs: list[Pair],
+    *,
+    query: bool = False,
+) -> bytes:
+    """Append the pairs of `raw` to `pairs`; returns it with the values of `secrets` blanked.
+
+    :param query: whether it is a URL's query, in which a second `?` separates as `&` does.
+    """
     trimmed = raw.strip(b"\r\n")
     text = trimmed.decode("latin-1")
     plain = text.isascii() and "\0" not in text
+    second = _SECOND_QUERY.search(text) if query and "?" in text else None
+    before = 0
+    if second is not None:
+        before = text.count("&", 0, second.start()) + 1
+        text = f"{text[: second.start()]}&{text[second.end() :]}"
     pieces = text.split("&")
     secret = False
     for index, piece in enumerate(pieces):
@@ -227,7 +259,12 @@ def _take_apart(raw: bytes, charset: str, secrets: frozenset[str], pairs: list[P
     if secrets and ";" in text:
         pieces = [_blank_behind_semicolon(piece, secrets, charset) for piece in pieces]
         secret = True
-    return raw.replace(trimmed, "&".join(pieces).encode("latin-1"), 1) if secret else raw
+    if not secret:
+        return raw
+    blanked = "&".join(pieces)
+    if before:
+        blanked = f"{'&'.join(pieces[:before])}?{'&'.join(pieces[before:])}"
+    return raw.replace(trimmed, blanked.encode("latin-1"), 1)
 
 
 def _blank_behind_semicolon(piece: str, secrets: frozenset[str], charset: str) -> str:

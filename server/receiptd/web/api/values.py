@@ -12,6 +12,7 @@ from receiptd import providers
 from receiptd.config.errors import expected
 from receiptd.duration import EXAMPLES, duration
 from receiptd.providers import Invalid, values
+from receiptd.receipt import visible
 
 LONGEST_TEXT = 255
 
@@ -29,10 +30,16 @@ def _text(value: str) -> str:
 
 
 def _identifier(value: str) -> str:
-    value = _text(value).strip()
+    value = visible(_text(value))
     if not value:
         raise ValueError("is empty: it must name the message")
     return value
+
+
+def _number_as_text(value: object) -> object:
+    """An identifier that is a number is one in JSON too, in the same digits. No fraction and no
+    exponent has passed the parser in the digits that were meant."""
+    return str(value) if type(value) is int and 0 <= value < 10**32 else value
 
 
 def _phone(value: str) -> str:
@@ -117,13 +124,19 @@ Text = Annotated[
 ]
 Identifier = Annotated[
     str,
+    BeforeValidator(_number_as_text),
     AfterValidator(_identifier),
     WithJsonSchema(
         {
-            "type": "string",
-            "minLength": 1,
-            "maxLength": LONGEST_TEXT,
-            "pattern": r"^[^\u0000]*[^\s\u0000][^\u0000]*$",
+            "anyOf": [
+                {
+                    "type": "string",
+                    "minLength": 1,
+                    "maxLength": LONGEST_TEXT,
+                    "pattern": r"^[^\u0000-\u0020]",
+                },
+                {"type": "integer", "minimum": 0, "maximum": 10**32 - 1},
+            ]
         }
     ),
 ]
@@ -131,7 +144,7 @@ Phone = Annotated[
     str,
     AfterValidator(_phone),
     WithJsonSchema(
-        {"type": "string", "maxLength": 64, "pattern": "^[0-9 +()-]*[0-9][0-9 +()-]*$"}
+        {"type": "string", "maxLength": 64, "pattern": "^[0-9 +().-]*[0-9][0-9 +().-]*$"}
     ),
 ]
 ProviderName = Annotated[
