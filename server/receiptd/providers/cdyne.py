@@ -227,13 +227,11 @@ class Cdyne(Provider):
             return configured, known.text if known else stat
         if said is None:
             return (known.state, known.text) if known else (State.UNKNOWN, stat)
-        if known is None or code == NO_ERROR:
-            agrees = known is not None and known.state is said
-            return said, known.text if known and agrees else stat
-        if known.state is said or known.state in REFINED.get(said, ()):
+        if known is None:
+            return said, stat
+        if code != NO_ERROR and known.state in REFINED.get(said, ()):
             return known.state, known.text
-        same = known.state.final == said.final and State.DELIVERED not in (said, known.state)
-        return said, known.text if same else stat
+        return said, known.text if known.state is said else stat
 
     def sample(self, random: Random, at: datetime) -> Receipt:
         """A post such as CDYNE sends: mostly deliveries, some sent, a few replies."""

@@ -190,7 +190,9 @@ class EasySms(Provider):
         for escape in IDENTIFIERS if not found else ():
             if escape in self._template.names:
                 name = self._names[escape]
-                identifier(name, lenient.unread.get(name))
+                value = lenient.unread.get(name)
+                identifier(name, value)
+                raise Invalid(name, f"{name} is {shown(value or '')}: no identifier is in it")
         return found[0] if found else None, found[1] if len(set(found)) > 1 else None
 
     def _status(
@@ -201,6 +203,9 @@ class EasySms(Provider):
         by %j: its numbers and those of %d would be taken for each other.)"""
         if self._status_name is None:
             return None, State.UNKNOWN, None
+        # What nobody has filled in says nothing.
+        value = None if value == "%d" else value
+        status = None if status == "%s" else status
         if value is None and status is None:
             name = self._names[self._status_name]
             raise Invalid(name, f"{name} is missing: it must say what became of the message")

@@ -10,35 +10,7 @@ _NO_DIGIT = re.compile(r"[^0-9]")
 # ITU-T E.164, country codes: 1 and 7 have one digit, those that begin like these have three, all
 # others two.
 _ONE_DIGIT = frozenset("17")
-_THREE_DIGITS = frozenset(
-    # fmt: off
-    (
-        "21",
-        "22",
-        "23",
-        "24",
-        "25",
-        "26",
-        "29",
-        "35",
-        "37",
-        "38",
-        "42",
-        "50",
-        "59",
-        "67",
-        "68",
-        "69",
-        "80",
-        "85",
-        "87",
-        "88",
-        "96",
-        "97",
-        "99",
-    )
-    # fmt: on
-)
+_THREE_DIGITS = re.compile(r"2[1-69]|3[578]|42|5[09]|6[789]|8[0578]|9[679]")
 
 
 def e164(number: str, region: str | None = None) -> str:
@@ -81,7 +53,7 @@ def _international(digits: str) -> str:
     if digits[:1] in _ONE_DIGIT:
         country = 1
     else:
-        country = 3 if digits[:2] in _THREE_DIGITS else 2
+        country = 3 if _THREE_DIGITS.match(digits) else 2
     if digits[country : country + 1] != "0":
         return digits
     import phonenumbers
