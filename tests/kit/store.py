@@ -129,6 +129,11 @@ class Store:
         (row,) = self.messages()
         return row
 
+    def message_of(self, message_key: str) -> Any:
+        """The only row of messages of that key."""
+        (row,) = [each for each in self.messages() if each.message_key == message_key]
+        return row
+
     def receipts(self) -> list[Any]:
         """The rows of receipts, oldest first."""
         with self.engine.connect() as connection:

@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection
+from twisted.logger import Logger
 
 from receiptd.message import Message
 from receiptd.receipt import State, match_key, spellings
@@ -14,9 +15,14 @@ from receiptd.store.candidates import Candidates, Key, Name, Row, Tracked
 from receiptd.store.matching import Matching
 from receiptd.store.phone import e164
 
+_log = Logger(namespace="receiptd.store")
+
 
 class Registering(Matching):
     """Matching that also registers messages, in transactions of others."""
+
+    _asked: frozenset[str] = frozenset()
+    """Providers whose region was asked for."""
 
     def register(
         self,
@@ -40,6 +46,7 @@ class Registering(Matching):
             if added:
                 self._first.add(provider)
         keys = [message_row_key(message, regions.get(message.provider)) for message in messages]
+        self._ask_region(keys, regions)
         known = self._lookup.candidates(connection, [[key] for key in keys], aliases=False)
         current: dict[int, Row] = {}  # rows that changed here
         fresh = Fresh()
@@ -60,6 +67,23 @@ class Registering(Matching):
             self._insert(connection, fresh.messages, now)
             self._adopt(connection, {key[:2] for key in fresh.messages})
         return results
+
+    def _ask_region(self, keys: Sequence[Key], regions: Mapping[str, str | None]) -> None:
+        """Say once for a provider that numbers are registered as they are written in some country,
+        which nobody has named: no receipt will have them in that form."""
+        for _, provider, recipient_key in keys:
+            if (
+                recipient_key[:1] == "0"
+                and regions.get(provider) is None
+                and provider not in self._asked
+            ):
+                self._asked |= {provider}
+                _log.warn(
+                    "{provider}: a message is registered with a national phone number (one that "
+                    "begins with 0), which no receipt may match: set region in its endpoint, such "
+                    'as region = "GB", or register numbers with their country code',
+                    provider=provider,
+                )
 
     def _insert(self, connection: Connection, fresh: Mapping[Key, Message], now: datetime) -> None:
         registered_at = self._time(now)
