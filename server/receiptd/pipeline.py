@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from twisted.internet.defer import Deferred
 
 from receiptd.message import Message
-from receiptd.receipt import Receipt, Rejection, Verdict, distinct
+from receiptd.receipt import Receipt, Rejection, Verdict
 from receiptd.store.writer import LARGEST_BATCH, Result, Submission
 
 
@@ -79,7 +79,7 @@ class Pipeline:
     def accept(self, receipts: Sequence[Receipt]) -> Deferred[list[Verdict]]:
         """Store `receipts`, together or not at all. Fires once they are on disk, with a verdict
         each; fails with `Busy` where they cannot be stored."""
-        return self._submit(Submission(Deferred(), list(map(distinct, receipts))))
+        return self._submit(Submission(Deferred(), receipts))
 
     def reject(self, rejection: Rejection) -> Deferred[list[Verdict]]:
         """Keep a post that is no receipt. Fires once it is on disk, with no verdict."""

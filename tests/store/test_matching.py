@@ -415,6 +415,9 @@ def test_with_neither_identifier_nor_time_no_two_are_the_same(store):
     sent = [distinct(receipt(None, reported_at=None)) for _ in range(3)]
     assert store.outcomes(*sent) == ["accepted"] * 3
     assert store.outcomes(*sent) == ["duplicate"] * 3, "the very same, spooled and stored again"
+    same = receipt(None, reported_at=None)
+    assert store.outcomes(same, same) == ["accepted"] * 2
+    assert store.outcomes(same) == ["accepted"]
     assert distinct(receipt("A", reported_at=None)).nonce == ""
     assert distinct(receipt(None)).nonce == ""
 

@@ -119,7 +119,6 @@ NOTHING = receipt(
     None,
     code=None,
     recipient=None,
-    reported_at=None,
     part=None,
     provider="easysms",
     kind=Kind.SENT,

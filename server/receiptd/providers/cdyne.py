@@ -173,7 +173,7 @@ class Cdyne(Provider):
         done, submitted = parts.get("done date"), parts.get("submit date")
         since = None
         if done is not None and done[-1:] in "Rr":  # a relative time
-            since = Lenient()(smpp_time, "submit date", submitted, zone)
+            since = Lenient()(smpp_time, "submit date", submitted, zone, None)
         reported_at = lenient(smpp_time, f"{_TEXT}.done date", done, zone, since)
         receipt = self._receipt(form, fields, raw, lenient)
         return receipt._replace(

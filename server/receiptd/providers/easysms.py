@@ -82,6 +82,9 @@ REFINED = {
 }
 ERRORS = {"89": "balance too low"}
 
+EXAMPLE = "2020-01-31 14:18"
+"""Of a time as EasySMS writes it."""
+
 QUERY = "id=%i&d=%d&status=%s&from=%p&to=%P&sent=%t&done=%y&cost=%c&part=%n&err=%j"
 
 
@@ -149,25 +152,33 @@ class EasySms(Provider):
         error = ERRORS.get(sent("%j") or "")
         if error:
             description = f"{description}: {error}" if description else error
-        receipt = Receipt(
-            endpoint=self.endpoint.name,
-            provider=self.name,
-            kind=Kind.DELIVERY,
-            message_id=message_id,
-            state=state,
-            code=code,
-            recipient=lenient(phone, name["%P"], sent("%P")),
-            reported_at=lenient(iso_time, name["%y"], sent("%y"), self.endpoint.timezone),
-            raw=post.raw,
-            description=description,
-            sender=sent("%p"),
-            reference=sent("{reference}"),
-            part=lenient(part, name["%n"], sent("%n")),
-            price=lenient(decimal, name["%c"], sent("%c")),
-            linked_id=linked_id,
-        )
+        recipient = lenient(phone, name["%P"], sent("%P"))
+        zone = self.endpoint.timezone
+        reported_at = lenient(iso_time, name["%y"], sent("%y"), zone, EXAMPLE)
+        number = lenient(part, name["%n"], sent("%n"))
+        price = lenient(decimal, name["%c"], sent("%c"))
         extra, unread = lenient.rest(fields, self._known, self._template.key)
-        return [receipt._replace(extra=extra, unread=unread)]
+        return [
+            Receipt(
+                endpoint=self.endpoint.name,
+                provider=self.name,
+                kind=Kind.DELIVERY,
+                message_id=message_id,
+                state=state,
+                code=code,
+                recipient=recipient,
+                reported_at=reported_at,
+                raw=post.raw,
+                description=description,
+                sender=sent("%p"),
+                reference=sent("{reference}"),
+                part=number,
+                price=price,
+                extra=extra,
+                linked_id=linked_id,
+                unread=unread,
+            )
+        ]
 
     def _identifiers(
         self, ours: str | None, theirs: str | None, lenient: Lenient

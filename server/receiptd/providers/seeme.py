@@ -40,6 +40,9 @@ CODES = {
     "10": Code(State.UNKNOWN, "Status is missing"),
 }
 
+EXAMPLE = "2013-09-01 09:12:29"
+"""Of a time as SeeMe writes it."""
+
 _FIELDS = frozenset(
     {"reference", "number", "sender", "code", "message", "price", "timestamp", "mccmnc", "split"}
 )
@@ -71,25 +74,33 @@ class SeeMe(Provider):
         # The vendor's page shows its example with `&times` turned into a multiplication sign.
         if timestamp is None and (found := torn(fields, "timestamp")) and found[0] == "price":
             _, price, timestamp = found
-        receipt = Receipt(
-            endpoint=self.endpoint.name,
-            provider=self.name,
-            kind=Kind.DELIVERY,
-            message_id=reference,
-            state=self.state(number),
-            code=number,
-            recipient=lenient(phone, "number", get("number")),
-            reported_at=lenient(iso_time, "timestamp", timestamp, self.endpoint.timezone),
-            raw=post.raw,
-            description=get("message") or self.description(number),
-            sender=get("sender"),
-            reference=reference,
-            parts=lenient(part, "split", get("split")),
-            price=lenient(decimal, "price", price),
-            network=lenient(digits, "mccmnc", get("mccmnc")),
-        )
+        recipient = lenient(phone, "number", get("number"))
+        reported_at = lenient(iso_time, "timestamp", timestamp, self.endpoint.timezone, EXAMPLE)
+        parts = lenient(part, "split", get("split"))
+        amount = lenient(decimal, "price", price)
+        network = lenient(digits, "mccmnc", get("mccmnc"))
         extra, unread = lenient.rest(fields, _FIELDS)
-        return [receipt._replace(extra=extra, unread=unread)]
+        return [
+            Receipt(
+                endpoint=self.endpoint.name,
+                provider=self.name,
+                kind=Kind.DELIVERY,
+                message_id=reference,
+                state=self.state(number),
+                code=number,
+                recipient=recipient,
+                reported_at=reported_at,
+                raw=post.raw,
+                description=get("message") or self.description(number),
+                sender=get("sender"),
+                reference=reference,
+                parts=parts,
+                price=amount,
+                network=network,
+                extra=extra,
+                unread=unread,
+            )
+        ]
 
     def sample(self, random: Random, at: datetime) -> Receipt:
         """A receipt such as SeeMe sends, most of them of a delivered message."""

@@ -15,7 +15,7 @@ from datetime import UTC, datetime, timedelta, timezone, tzinfo
 from decimal import Decimal
 from functools import lru_cache
 from html.entities import html5
-from typing import Concatenate, ParamSpec, TypeAlias, TypeVar
+from typing import TypeAlias, TypeVar, TypeVarTuple
 from urllib.parse import unquote
 from zoneinfo import ZoneInfo
 
@@ -92,8 +92,8 @@ def state_of_word(word: str | None) -> State | None:
     return None if state is State.UNKNOWN else state
 
 
-P = ParamSpec("P")
 T = TypeVar("T")
+More = TypeVarTuple("More")
 
 
 class Lenient:
@@ -107,17 +107,18 @@ class Lenient:
 
     def __call__(
         self,
-        read: Callable[Concatenate[str, str | None, P], T],
+        read: Callable[[str, str | None, *More], T],
         field: str,
         value: str | None,
-        *more: P.args,
-        **named: P.kwargs,
+        *more: *More,
     ) -> T | None:
         """What `read` makes of `value`, None where it cannot."""
+        if value is None:
+            return None
         try:
-            return read(field, value, *more, **named)
+            return read(field, value, *more)
         except Invalid:
-            self.unread[field] = value or ""
+            self.unread[field] = value
             return None
 
     def rest(
@@ -140,6 +141,7 @@ class Lenient:
 _PHONE = re.compile(r"[0-9 +()./\u00a0\u202f\u2010-\u2015-]{1,64}")
 _INTEGER = re.compile(r"[+-]?[0-9]{1,9}")
 _DIGITS = re.compile(r"[0-9]{1,20}")
+_DIGIT = frozenset("0123456789")
 # ISO 8601, also with a space for the T, without seconds, with a fraction or an offset: what
 # `datetime.fromisoformat` reads.
 _ISO = re.compile(
@@ -233,8 +235,8 @@ def code(field: str, value: str | None) -> str | None:
 
     :raises Invalid: where it is longer than `LONGEST_CODE`.
     """
-    if value is None:
-        return None
+    if value is None or value in _DIGIT:
+        return value
     return str(int(value)) if _INTEGER.fullmatch(value) else word(field, value)
 
 
@@ -292,7 +294,7 @@ def iso_time(
     :param example: of how the provider writes one, for the error.
     :raises Invalid: where it is none.
     """
-    return _time(field, value, zone, _ISO_FIRST, example)
+    return _time(field, value, zone, "iso", example)
 
 
 def us_time(field: str, value: str | None, zone: tzinfo) -> datetime | None:
@@ -300,7 +302,7 @@ def us_time(field: str, value: str | None, zone: tzinfo) -> datetime | None:
 
     :raises Invalid: where it is none.
     """
-    return _time(field, value, zone, _US_FIRST, "5/8/2010 2:42:36 AM")
+    return _time(field, value, zone, "us", "5/8/2010 2:42:36 AM")
 
 
 def smpp_time(
@@ -320,24 +322,24 @@ def smpp_time(
                 return _later(since, *map(int, found.groups()))
             except (ValueError, OverflowError):
                 pass
-    return _time(field, value, zone, _SMPP_FIRST, "1209281334 (YYMMDDhhmm)")
+    return _time(field, value, zone, "smpp", "1209281334 (YYMMDDhhmm)")
 
 
 def _time(
-    field: str, value: str | None, zone: tzinfo, order: tuple[_Notation, ...], example: str
+    field: str, value: str | None, zone: tzinfo, first: str, example: str
 ) -> datetime | None:
     if value is None:
         return None
     try:
         if len(value) <= LONGEST_TIME:
-            return _read_time(value, zone, order)
+            return _read_time(value, zone, first)
     except (ValueError, OverflowError):
         pass
     raise Invalid(field, f"{field} is {shown(value)}: a time such as {example} was expected")
 
 
 @lru_cache(1024)
-def _read_time(value: str, zone: tzinfo, order: tuple[_Notation, ...]) -> datetime | None:
+def _read_time(value: str, zone: tzinfo, first: str) -> datetime | None:
     """Remembered, since receipts come in bursts that say the same second.
 
     :raises ValueError: where it is in no notation that is known here.
@@ -346,7 +348,7 @@ def _read_time(value: str, zone: tzinfo, order: tuple[_Notation, ...]) -> dateti
     text = text.strip().upper()
     if not text.strip("0-/:. TZ+") or text in _NO_TIMES:
         return None
-    for notation in order:
+    for notation in _ORDER[first]:
         try:
             local = notation(text)
         except (ValueError, OverflowError):
@@ -490,9 +492,12 @@ def _hour(hour: str, half: str | None) -> int:
 
 _Notation: TypeAlias = Callable[[str], datetime | None]
 
-_ISO_FIRST: tuple[_Notation, ...] = (_iso, _epoch, _compact, _absolute, _us_with_half)
-_US_FIRST: tuple[_Notation, ...] = (_us, _iso, _epoch, _compact, _absolute)
-_SMPP_FIRST: tuple[_Notation, ...] = (_compact, _absolute, _iso, _us, _epoch)
+_ORDER: dict[str, tuple[_Notation, ...]] = {
+    "iso": (_iso, _epoch, _compact, _absolute, _us_with_half),
+    "us": (_us, _iso, _epoch, _compact, _absolute),
+    "smpp": (_compact, _absolute, _iso, _us, _epoch),
+}
+"""The notations that are tried, by the one that the provider documents."""
 
 
 # HTML has entities that need no semicolon: of `&timestamp=` a page shows the first six

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import Connection, Engine, insert
 
 from receiptd.message import Message
-from receiptd.receipt import ACCEPTED, Outcome, Receipt, Rejection, Verdict
+from receiptd.receipt import ACCEPTED, Outcome, Receipt, Rejection, Verdict, distinct
 from receiptd.store.candidates import report_of
 from receiptd.store.database.engine import cause
 from receiptd.store.matching import Match, Policy, verdict_of
@@ -48,6 +48,13 @@ class Submission(NamedTuple):
         if self.receipts:
             return len(self.receipts[0].raw)
         return len(self.rejection.raw) if self.rejection else 0
+
+    def distinct(self) -> Submission:
+        """This one, its receipts told from others where their posts do not: see
+        `receipt.distinct`."""
+        if all(each.message_id is not None for each in self.receipts):
+            return self
+        return self._replace(receipts=[distinct(each) for each in self.receipts])
 
 
 Stored = list[Verdict] | list[str]
