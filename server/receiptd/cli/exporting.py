@@ -122,14 +122,8 @@ def _csv(target: IO[str], raw: bool) -> Write:
     writer.writeheader()
 
     def write(item: Mapping[str, Any]) -> None:
-        unread = item["unread"]
-        writer.writerow(
-            {
-                **item,
-                "extra": json.dumps(item["extra"], ensure_ascii=False),
-                "unread": json.dumps(unread, ensure_ascii=False) if unread else None,
-            }
-        )
+        texts = {name: json.dumps(item[name], ensure_ascii=False) for name in ("extra", "unread")}
+        writer.writerow({**item, **texts})
 
     return write
 
