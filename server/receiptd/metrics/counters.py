@@ -110,6 +110,11 @@ class Metrics:
             "kept, busy (503) and limited (429) ones are not.",
             *("endpoint", "reason"),
         )
+        self.unread = Counts(
+            "receiptd_unread_fields_total",
+            "Values in stored receipts that could not be read, and are kept as they came.",
+            *("endpoint", "field"),
+        )
         self.faults = Counts(
             "receiptd_soap_faults_total", "SOAP faults sent, by faultcode.", "endpoint", "code"
         )
@@ -134,7 +139,14 @@ class Metrics:
         )
         self.gauges: list[Gauge] = []
         self.counts: tuple[Counts, ...] = (
-            *(self.receipts, self.rejected, self.faults, self.responses, self.log_lines_lost),
+            *(
+                self.receipts,
+                self.rejected,
+                self.unread,
+                self.faults,
+                self.responses,
+                self.log_lines_lost,
+            ),
         )
         self.histograms = (self.requests, self.batches, self.commits)
 

@@ -18,6 +18,7 @@ from typing import Any, ClassVar, NamedTuple
 from pydantic import BaseModel, ConfigDict
 
 from receiptd.providers.post import Fields, Invalid, Post
+from receiptd.providers.values import state_of_word
 from receiptd.receipt import Outcome, Receipt, State, Verdict
 
 __all__ = [
@@ -137,15 +138,15 @@ class Provider:
         return []
 
     def state(self, code: str | None) -> State:
-        """The state that `code` stands for: as configured, else by the vendor's table, else
-        UNKNOWN."""
+        """The state that `code` stands for: as configured, else by the vendor's table, else as a
+        word of the field, else UNKNOWN."""
         if code is None:
             return State.UNKNOWN
         configured = self.endpoint.codes.get(code)
         if configured is not None:
             return configured
         known = self.codes.get(code)
-        return known.state if known else State.UNKNOWN
+        return known.state if known else state_of_word(code) or State.UNKNOWN
 
     def description(self, code: str | None) -> str | None:
         """The vendor's words for `code`, None where the table has none."""

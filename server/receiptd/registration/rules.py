@@ -14,6 +14,7 @@ from receiptd.message import MOST_PARTS
 from receiptd.providers.post import Invalid
 from receiptd.providers.values import LONGEST_IDENTIFIER, shown
 from receiptd.providers.values import phone as read_phone
+from receiptd.receipt import visible
 
 LONGEST_TEXT = 255
 """Characters of a sender and of a reference."""
@@ -40,11 +41,12 @@ def provider(value: str, configured: Collection[str]) -> str:
 
 
 def identifier(value: str) -> str:
-    """The provider's identifier of the message, without surrounding space.
+    """The provider's identifier of the message, without surrounding space and without what
+    nobody sees.
 
     :raises ValueError: where nothing is left, or it is too long, or no database takes it.
     """
-    value = text(value, LONGEST_IDENTIFIER).strip()
+    value = visible(text(value, LONGEST_IDENTIFIER))
     if not value:
         raise ValueError("is empty: it must name the message")
     return value

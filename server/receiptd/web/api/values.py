@@ -34,6 +34,12 @@ def _text(value: str) -> str:
     return rules.text(value)
 
 
+def _number_as_text(value: object) -> object:
+    """An identifier that is a number is one in JSON too, in the same digits. No fraction and no
+    exponent has passed the parser in the digits that were meant."""
+    return str(value) if type(value) is int and 0 <= value < 10**32 else value
+
+
 def _provider(value: str, info: ValidationInfo) -> str:
     """:raises ValueError: where it is none of the context's `providers`."""
     return rules.provider(value, (info.context or {})["providers"])
@@ -109,13 +115,19 @@ Text = Annotated[
 ]
 Identifier = Annotated[
     str,
+    BeforeValidator(_number_as_text),
     AfterValidator(rules.identifier),
     WithJsonSchema(
         {
-            "type": "string",
-            "minLength": 1,
-            "maxLength": LONGEST_IDENTIFIER,
-            "pattern": r"^[^\u0000]*[^\s\u0000][^\u0000]*$",
+            "anyOf": [
+                {
+                    "type": "string",
+                    "minLength": 1,
+                    "maxLength": LONGEST_IDENTIFIER,
+                    "pattern": r"^[^\u0000-\u0020]",
+                },
+                {"type": "integer", "minimum": 0, "maximum": 10**32 - 1},
+            ]
         }
     ),
 ]
@@ -123,7 +135,11 @@ Phone = Annotated[
     str,
     AfterValidator(rules.phone),
     WithJsonSchema(
-        {"type": "string", "maxLength": LONGEST_PHONE, "pattern": "^[0-9 +()-]*[0-9][0-9 +()-]*$"}
+        {
+            "type": "string",
+            "maxLength": LONGEST_PHONE,
+            "pattern": "^[0-9 +().-]*[0-9][0-9 +().-]*$",
+        }
     ),
 ]
 ProviderName = Annotated[
