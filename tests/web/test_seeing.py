@@ -430,13 +430,13 @@ def test_what_is_less_important_than_the_level_is_not_logged(serve):
 
     def refused():
         deliver(server, "A2")
-        deliver(server, "A3", phone="x")
+        deliver(server, "A3", report="")
         return '"verdict": "invalid"' in server.log
 
     wait_until(refused, "the new configuration holds")
     before = server.log.count(" A2 ")
     deliver(server, "A2")
-    deliver(server, "A4", phone="x")
+    deliver(server, "A4", report="")
     wait_until(lambda: server.log.count('"invalid"') > 1, "another line of what was refused")
     assert server.log.count(" A2 ") == before
     assert '"A2"' not in server.log

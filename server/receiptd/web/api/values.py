@@ -15,6 +15,11 @@ from receiptd.providers import Invalid, values
 from receiptd.receipt import visible
 
 LONGEST_TEXT = 255
+LARGEST_NUMBER = 10**18 - 1
+"""Of an identifier that is a JSON number: parsers keep that many digits."""
+
+# A character that can be seen: no space, control, soft hyphen, zero-width or direction mark.
+_SEEN = r"[^\s\u0000-\u001f\u007f-\u009f\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufeff]"
 
 _DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
 
@@ -30,16 +35,15 @@ def _text(value: str) -> str:
 
 
 def _identifier(value: str) -> str:
-    value = visible(_text(value))
-    if not value:
+    if not re.search(_SEEN, _text(value)):
         raise ValueError("is empty: it must name the message")
-    return value
+    return visible(value) or value.strip()
 
 
 def _number_as_text(value: object) -> object:
-    """An identifier that is a number is one in JSON too, in the same digits. No fraction and no
-    exponent has passed the parser in the digits that were meant."""
-    return str(value) if type(value) is int and 0 <= value < 10**32 else value
+    """An identifier may be a number in JSON, which counts 2.0 among the integers."""
+    whole = _integer(value)
+    return str(whole) if type(whole) is int and 0 <= whole <= LARGEST_NUMBER else value
 
 
 def _phone(value: str) -> str:
@@ -122,20 +126,22 @@ Text = Annotated[
         }
     ),
 ]
-Identifier = Annotated[
+_IDENTIFIER_SCHEMA = {
+    "type": "string",
+    "minLength": 1,
+    "maxLength": LONGEST_TEXT,
+    "pattern": rf"^[^\u0000]*{_SEEN}[^\u0000]*$",
+}
+Identifier = Annotated[str, AfterValidator(_identifier), WithJsonSchema(_IDENTIFIER_SCHEMA)]
+NumberOrIdentifier = Annotated[
     str,
     BeforeValidator(_number_as_text),
     AfterValidator(_identifier),
     WithJsonSchema(
         {
             "anyOf": [
-                {
-                    "type": "string",
-                    "minLength": 1,
-                    "maxLength": LONGEST_TEXT,
-                    "pattern": r"^[^\u0000-\u0020]",
-                },
-                {"type": "integer", "minimum": 0, "maximum": 10**32 - 1},
+                _IDENTIFIER_SCHEMA,
+                {"type": "integer", "minimum": 0, "maximum": LARGEST_NUMBER},
             ]
         }
     ),
