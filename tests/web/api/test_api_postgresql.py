@@ -50,7 +50,7 @@ def test_what_one_server_takes_another_shows(servers):
     assert items(one, f"{RECEIPTS}?reference=%F0%9F%98%80") == []
     deliver(one, "A1", report="")
     assert [each["field"] for each in items(other, "/api/v1/rejected?reason=invalid")] == [
-        "SentTo"
+        "Report"
     ]
 
 
