@@ -352,7 +352,7 @@ def test_each_receipt_has_a_json_line_with_stable_keys(serve):
         "peer": "127.0.0.1",
     }
 
-    answer = post(server.port, envelope("X", Report="a\nb\x7f\"'é"), headers=["X-Request-Id: r2"])
+    answer = post(server.port, envelope("X", Report=None), headers=["X-Request-Id: r2"])
     assert answer.status == 200
     line = line_of(server, "r2")
     assert set(line) == {
