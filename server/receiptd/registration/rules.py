@@ -22,6 +22,9 @@ LONGEST_TEXT = 255
 LONGEST_PHONE = 64
 """Characters of a phone number, with all that people write between its digits."""
 
+# A character that can be seen: no space, control, soft hyphen, zero-width or direction mark.
+SEEN = r"[^\s\u0000-\u001f\u007f-\u009f\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufeff]"
+
 _UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 
 
@@ -46,10 +49,9 @@ def identifier(value: str) -> str:
 
     :raises ValueError: where nothing is left, or it is too long, or no database takes it.
     """
-    value = visible(text(value, LONGEST_IDENTIFIER))
-    if not value:
+    if not re.search(SEEN, text(value, LONGEST_IDENTIFIER)):
         raise ValueError("is empty: it must name the message")
-    return value
+    return visible(value) or value.strip()
 
 
 def text(value: str, longest: int = LONGEST_TEXT) -> str:

@@ -23,6 +23,8 @@ from receiptd.registration.rules import LONGEST_PHONE, LONGEST_TEXT
 
 LONGEST_MOMENT = 64
 """Characters of a time; ISO 8601 with all its parts has some 35."""
+LARGEST_NUMBER = 10**18 - 1
+"""Of an identifier that is a JSON number: parsers keep that many digits."""
 
 _DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
 _OFFSET = re.compile(r"[0-9]{2}:?[0-9]{2}")
@@ -35,9 +37,9 @@ def _text(value: str) -> str:
 
 
 def _number_as_text(value: object) -> object:
-    """An identifier that is a number is one in JSON too, in the same digits. No fraction and no
-    exponent has passed the parser in the digits that were meant."""
-    return str(value) if type(value) is int and 0 <= value < 10**32 else value
+    """An identifier may be a number in JSON, which counts 2.0 among the integers."""
+    whole = _integer(value)
+    return str(whole) if type(whole) is int and 0 <= whole <= LARGEST_NUMBER else value
 
 
 def _provider(value: str, info: ValidationInfo) -> str:
@@ -113,20 +115,22 @@ Text = Annotated[
         }
     ),
 ]
-Identifier = Annotated[
+_IDENTIFIER_SCHEMA = {
+    "type": "string",
+    "minLength": 1,
+    "maxLength": LONGEST_IDENTIFIER,
+    "pattern": rf"^[^\u0000]*{rules.SEEN}[^\u0000]*$",
+}
+Identifier = Annotated[str, AfterValidator(rules.identifier), WithJsonSchema(_IDENTIFIER_SCHEMA)]
+NumberOrIdentifier = Annotated[
     str,
     BeforeValidator(_number_as_text),
     AfterValidator(rules.identifier),
     WithJsonSchema(
         {
             "anyOf": [
-                {
-                    "type": "string",
-                    "minLength": 1,
-                    "maxLength": LONGEST_IDENTIFIER,
-                    "pattern": r"^[^\u0000-\u0020]",
-                },
-                {"type": "integer", "minimum": 0, "maximum": 10**32 - 1},
+                _IDENTIFIER_SCHEMA,
+                {"type": "integer", "minimum": 0, "maximum": LARGEST_NUMBER},
             ]
         }
     ),
