@@ -13,10 +13,6 @@ from typing import NamedTuple
 
 from receiptd.receipt import State
 
-MOST_PARTS = 255
-"""A concatenated message has no more parts: its header counts them in one byte (3GPP TS 23.040,
-section 9.2.3.24.1)."""
-
 WHOLE = 0
 """Stands for the message as a whole where receipts name no part."""
 

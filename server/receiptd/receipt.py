@@ -14,6 +14,10 @@ from enum import StrEnum
 from secrets import token_hex
 from typing import NamedTuple
 
+MOST_PARTS = 255
+"""A concatenated message has no more parts: its header counts them in one byte (3GPP TS 23.040,
+section 9.2.3.24.1)."""
+
 
 class Word(StrEnum):
     """A text of a fixed set."""

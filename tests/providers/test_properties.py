@@ -18,7 +18,6 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from kit.exchange import FORM, Request, bound, post
-from receiptd.message import MOST_PARTS
 from receiptd.providers import Invalid, Post, Provider, Reply
 from receiptd.providers.cdyne import CODES as CDYNE_CODES
 from receiptd.providers.cdyne import SENT, Cdyne, CdynePhone, parts_of
@@ -44,7 +43,17 @@ from receiptd.providers.values import (
     wall,
     zone,
 )
-from receiptd.receipt import ACCEPTED, Kind, Outcome, Receipt, State, Verdict, match_key, visible
+from receiptd.receipt import (
+    ACCEPTED,
+    MOST_PARTS,
+    Kind,
+    Outcome,
+    Receipt,
+    State,
+    Verdict,
+    match_key,
+    visible,
+)
 
 unhurried = settings(deadline=None)
 """A busy machine fails no test."""

@@ -19,9 +19,8 @@ from typing import TypeAlias, TypeVar, TypeVarTuple
 from urllib.parse import unquote
 from zoneinfo import ZoneInfo
 
-from receiptd.message import MOST_PARTS
 from receiptd.providers.post import Fields, Invalid
-from receiptd.receipt import State, visible
+from receiptd.receipt import MOST_PARTS, State, visible
 
 LONGEST_IDENTIFIER = 255
 """Characters; every provider's own limit is below 64, and an index has one too."""

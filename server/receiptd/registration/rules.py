@@ -10,11 +10,10 @@ import re
 from collections.abc import Collection
 
 from receiptd.errors import did_you_mean
-from receiptd.message import MOST_PARTS
 from receiptd.providers.post import Invalid
 from receiptd.providers.values import LONGEST_IDENTIFIER, shown
 from receiptd.providers.values import phone as read_phone
-from receiptd.receipt import visible
+from receiptd.receipt import MOST_PARTS, visible
 
 LONGEST_TEXT = 255
 """Characters of a sender and of a reference."""

@@ -15,8 +15,8 @@ from typing import NamedTuple
 
 from sqlalchemy import Connection, Engine
 
-from receiptd.message import MOST_PARTS, NOTHING_OF_PART, WHOLE, Part, Price, Standing
-from receiptd.receipt import Kind, Outcome, Receipt, State, match_key, spellings
+from receiptd.message import NOTHING_OF_PART, WHOLE, Part, Price, Standing
+from receiptd.receipt import MOST_PARTS, Kind, Outcome, Receipt, State, match_key, spellings
 from receiptd.store.database.engine import fetch
 from receiptd.store.phone import e164
 from receiptd.store.schema import iso

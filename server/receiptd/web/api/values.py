@@ -15,9 +15,9 @@ from pydantic import (
 )
 
 from receiptd.duration import EXAMPLES, duration
-from receiptd.message import MOST_PARTS
 from receiptd.providers import values
 from receiptd.providers.values import LONGEST_IDENTIFIER
+from receiptd.receipt import MOST_PARTS
 from receiptd.registration import rules
 from receiptd.registration.rules import LONGEST_PHONE, LONGEST_TEXT
 
