@@ -26,6 +26,7 @@ from receiptd.message import (
 )
 from receiptd.receipt import Kind, Outcome, Receipt, State, Verdict, match_key
 from receiptd.store.database.engine import fetch
+from receiptd.store.events import EventWriter
 from receiptd.store.phone import e164
 from receiptd.store.schema import BUCKET_BITS, iso
 
@@ -101,18 +102,22 @@ class Row(NamedTuple):
     reference: str | None
     parts: int | None
     progress: str | None
+    state: str
+    final: bool
 
 
 class Tracked:
     """A row of `messages` while receipts are added to it."""
 
-    __slots__ = ("changed", "id", "parts", "progress", "recipient_key")
+    __slots__ = ("changed", "id", "parts", "progress", "recipient_key", "standing")
 
     def __init__(self, row: Row) -> None:
         self.id = row.id
         self.recipient_key = row.recipient_key
         self.parts = row.parts
         self.progress = _read_progress(row.progress)
+        self.standing = row.state, bool(row.final)
+        """The state that is stored, and whether it is final."""
         self.changed = False
 
     def add(self, report: Report) -> None:
@@ -171,6 +176,7 @@ class Matching:
         self._on: set[str] = set()
         # Providers whose first message was registered in the latest transaction.
         self._first: set[str] = set()
+        self.events = EventWriter(engine.dialect.name)
         self.adopted = 0
         """Receipts that messages were found for when these were registered."""
 
@@ -206,13 +212,16 @@ class Matching:
             matches.append(Match(outcome, row.id if row is not None else None))
         return matches, tracked
 
-    def save(self, connection: Connection, tracked: Iterable[Tracked]) -> None:
-        """Write the states of the messages that changed."""
+    def save(self, connection: Connection, tracked: Iterable[Tracked]) -> list[int]:
+        """Write what has changed of messages; the ids of those that have another state now."""
         rows = []
+        others = []
         for each in tracked:
             if not each.changed:
                 continue
             now = progress(each.progress, each.parts)
+            if (now.state.value, now.final) != each.standing:
+                others.append(each.id)
             rows.append(
                 (
                     now.state.value,
@@ -233,6 +242,7 @@ class Matching:
                 ),
                 rows,
             )
+        return sorted(others)
 
     def _matched_providers(self, connection: Connection, reports: Sequence[Report]) -> set[str]:
         """Those of the reports' providers for which a message was ever registered, and those
@@ -342,7 +352,7 @@ class Matching:
         results = []
         for message, key in zip(messages, keys, strict=True):
             if key in existing:
-                changed = self._update(connection, message, existing[key])
+                changed = self._update(connection, message, existing[key], now)
                 if changed:
                     existing |= self._rows(connection, [key])
                 results.append("updated" if changed else "unchanged")
@@ -355,7 +365,7 @@ class Matching:
                 results.append("registered")
         if fresh:
             self._insert(connection, fresh, now)
-            self._adopt(connection, {(key[0], key[1]) for key in fresh})
+            self._adopt(connection, {(key[0], key[1]) for key in fresh}, now)
         return results
 
     def _insert(self, connection: Connection, fresh: Mapping[Key, Message], now: datetime) -> None:
@@ -385,7 +395,9 @@ class Matching:
             ],
         )
 
-    def _update(self, connection: Connection, message: Message, row: Row) -> bool:
+    def _update(
+        self, connection: Connection, message: Message, row: Row, now: datetime
+    ) -> bool:
         """Take over what differs; whether anything did."""
         changes = _changes(message, row)
         if not changes:
@@ -398,19 +410,23 @@ class Matching:
         if "parts" in changes:
             tracked = Tracked(row)
             tracked.parts, tracked.changed = message.parts, True
-            self.save(connection, [tracked])
+            self.events.states(connection, self.save(connection, [tracked]), self._time(now))
         return True
 
-    def _adopt(self, connection: Connection, fresh: Iterable[tuple[str, str]]) -> None:
+    def _adopt(
+        self, connection: Connection, fresh: Iterable[tuple[str, str]], now: datetime
+    ) -> None:
         """Match again the receipts about identifiers of which a message is new."""
         providers: dict[str, list[str]] = {}
         for message_key, provider in fresh:
             providers.setdefault(provider, []).append(message_key)
         for provider, keys in providers.items():
             for start in range(0, len(keys), _MOST_KEYS):
-                self._adopt_some(connection, provider, keys[start : start + _MOST_KEYS])
+                self._adopt_some(connection, provider, keys[start : start + _MOST_KEYS], now)
 
-    def _adopt_some(self, connection: Connection, provider: str, keys: list[str]) -> None:
+    def _adopt_some(
+        self, connection: Connection, provider: str, keys: list[str], now: datetime
+    ) -> None:
         found = self._unlinked(connection, provider, keys)
         if not found:
             return
@@ -429,7 +445,8 @@ class Matching:
             reference = message.id if message is not None else None
             if reference is not None or outcome.value != row.verdict:
                 changes.append((outcome.value, reference, row.id))
-        self.adopted += sum(reference is not None for _, reference, _ in changes)
+        adopted = sorted(number for _, reference, number in changes if reference is not None)
+        self.adopted += len(adopted)
         if changes:
             connection.exec_driver_sql(
                 "UPDATE receipts SET verdict = {0}, message_ref = {0} WHERE id = {0}".replace(
@@ -437,7 +454,9 @@ class Matching:
                 ),
                 changes,
             )
-        self.save(connection, tracked.values())
+        others = self.save(connection, tracked.values())
+        self.events.adopted(connection, adopted, self._time(now))
+        self.events.states(connection, others, self._time(now))
 
     def _unlinked(self, connection: Connection, provider: str, keys: list[str]) -> list[Any]:
         """The rows of receipts that name one of these identifiers and are about no message."""

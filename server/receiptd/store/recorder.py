@@ -161,7 +161,10 @@ class Recorder:
                 and report.kind is not Kind.REPLY
             ):
                 messages[match.message_ref].add(report)
-        self._matching.save(connection, messages.values())
+        others = self._matching.save(connection, messages.values())
+        events = self._matching.events
+        events.stored(connection, stored)
+        events.states(connection, others, self._time(max(times)))
         return verdicts
 
     def _find_duplicates(
