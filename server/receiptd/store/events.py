@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 from sqlalchemy import Connection
 
+from receiptd.store.database.engine import execute
 from receiptd.store.event_tables import ADOPTED, STATE, STORED
 
 _MOST_IDS = 500
@@ -104,14 +105,16 @@ class EventWriter:
         """
         number = f"row_number() OVER (ORDER BY {order})"
         if self._returns:
-            connection.exec_driver_sql(
+            execute(
+                connection,
                 "WITH taken AS (UPDATE event_log SET last = last + %s RETURNING last) "
                 f"{_INSERT}SELECT (SELECT last FROM taken) - %s + {number}, {rest}",
                 (count, count, *parameters),
             )
             return
-        connection.exec_driver_sql("UPDATE event_log SET last = last + ?", (count,))
-        connection.exec_driver_sql(
+        execute(connection, "UPDATE event_log SET last = last + ?", (count,))
+        execute(
+            connection,
             f"{_INSERT}SELECT (SELECT last FROM event_log) - ? + {number}, {rest}",
             (count, *parameters),
         )
