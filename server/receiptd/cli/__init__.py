@@ -12,7 +12,7 @@ from io import TextIOWrapper
 import click
 
 from receiptd import __version__
-from receiptd.cli.daemon import check_config, init, serve, upgrade, worker
+from receiptd.cli.daemon import check_config, forwarder, init, serve, upgrade, worker
 from receiptd.cli.easysms import easysms_url
 from receiptd.cli.exporting import export
 from receiptd.cli.lists import receipts, rejected
@@ -55,7 +55,7 @@ db.add_command(upgrade)
 receipts.add_command(tail)
 receipts.add_command(export)
 for command in (
-    *(serve, worker, init, check_config),
+    *(serve, worker, forwarder, init, check_config),
     *(message, receipts, rejected, prune, spool),
     *(simulate, easysms_url),
 ):

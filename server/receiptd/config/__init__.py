@@ -4,6 +4,7 @@ Each key can be set by an environment variable: `RECEIPTD_STORE__URL` is `url` i
 list or a table is written there as JSON.
 """
 
+from receiptd.config.forward import Forward
 from receiptd.config.secrets_check import exposed, refuse_exposed
 from receiptd.config.settings import (
     Api,
@@ -26,6 +27,7 @@ __all__ = [
     "Config",
     "ConfigError",
     "Endpoint",
+    "Forward",
     "Logging",
     "Server",
     "Store",

@@ -43,8 +43,8 @@ def _secrets(value: Any) -> Iterator[str]:
             if name == "url" and isinstance(each, str) and _password(each):
                 yield each
             yield from _secrets(each)
-    elif isinstance(value, list):
-        for each in value:
+    elif isinstance(value, list | dict):
+        for each in value.values() if isinstance(value, dict) else value:
             yield from _secrets(each)
 
 

@@ -19,6 +19,7 @@ from pydantic_settings import EnvSettingsSource
 
 from receiptd import providers
 from receiptd.config.errors import Finding, Place, expected, findings, where
+from receiptd.config.forward import Forward
 from receiptd.config.settings import (
     ENV_DELIMITER,
     ENV_PREFIX,
@@ -267,6 +268,8 @@ def _misplaced(path: Place) -> str:
         model = TABLES.get(str(path[0]))
         if path[0] == "endpoint":
             model = Basic
+        elif path[0] == "forward":
+            model = Forward
         elif path[:2] == ("api", "token"):
             model = ApiToken
         elif path[:2] == ("server", "tls") and len(path) > 2:
@@ -275,6 +278,8 @@ def _misplaced(path: Place) -> str:
     for name, table in TABLES.items():
         if key in table.model_fields:
             return f"unknown key here: it belongs in [{name}]"
+    if key in Forward.model_fields and key not in Endpoint.model_fields:
+        return "unknown key here: it belongs in [[forward]]"
     if key in Endpoint.model_fields:
         return "unknown key here: it belongs in [[endpoint]]"
     return f"unknown key: {expected(key, list(Config.model_fields))}"

@@ -32,6 +32,7 @@ from receiptd.store.database.engine import (
     upgrade,
 )
 from receiptd.store.database.late_database import LateDatabase
+from receiptd.store.forward_state import register
 from receiptd.store.matching import Policy
 from receiptd.store.spool.spool import Spool, default_folder
 from receiptd.store.writer import Quota, Result, Writer
@@ -235,6 +236,10 @@ class Daemon(MultiService):
             require(engine)
         elif upgrade(engine) is None:
             _log.info("made a new database: {url}", url=shown(engine.url))
+        if self._config.forward:
+            # Before the first receipt is stored, so that a destination that is new gets it.
+            with engine.begin() as connection:
+                register(connection, [each.name for each in self._config.forward])
 
     def _await(self, error: StoreAway) -> None:
         """Serve all the same: what comes goes to the spool until the database answers and is
@@ -261,6 +266,11 @@ class Daemon(MultiService):
     def stop_timeout(self) -> float:
         """Seconds that it may take to stop."""
         return self._config.server.stop_timeout
+
+    @property
+    def config(self) -> Config:
+        """What it serves by."""
+        return self._config
 
     def reload(self, config: Config) -> None:
         """Serve by `config` from the next request on. Where anything is wrong with it, that is

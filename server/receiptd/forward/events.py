@@ -27,6 +27,8 @@ class Event(NamedTuple):
     """The messages that it is about: its events keep their order within each of them."""
     raw: bytes | None = None
     """The provider's post; only where it is asked for."""
+    message_ref: int | None = None
+    """The row of `messages` that it is about."""
 
     @property
     def receipt_id(self) -> int | None:

@@ -395,9 +395,7 @@ class Matching:
             ],
         )
 
-    def _update(
-        self, connection: Connection, message: Message, row: Row, now: datetime
-    ) -> bool:
+    def _update(self, connection: Connection, message: Message, row: Row, now: datetime) -> bool:
         """Take over what differs; whether anything did."""
         changes = _changes(message, row)
         if not changes:

@@ -122,7 +122,7 @@ def find(scheme: str) -> type[Destination]:
         if scheme in EXTRAS:
             raise DestinationError(_install(scheme))
         raise DestinationError(
-            f"no destination's URL begins with {scheme}: — expected one of "
+            f"no destination's URL begins with {scheme:.30}: expected one of "
             + ", ".join(f"{each}:" for each in schemes())
         )
     try:
@@ -137,4 +137,6 @@ def find(scheme: str) -> type[Destination]:
 
 
 def _install(scheme: str) -> str:
-    return f"{scheme}: needs the extra {EXTRAS[scheme]!r}: pip install 'receiptd[{EXTRAS[scheme]}]'"
+    return (
+        f"{scheme}: needs the extra {EXTRAS[scheme]!r}: pip install 'receiptd[{EXTRAS[scheme]}]'"
+    )
