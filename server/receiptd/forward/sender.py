@@ -37,6 +37,10 @@ LEASE = 15.0
 RENEW = 2.0
 """Seconds after which it is renewed though there is nothing to write."""
 
+TRY_AGAIN = 1.0
+"""Seconds after which a lease that another one has is asked for again, and a database that did not
+answer."""
+
 FLUSH = 0.5
 """Seconds between two writes to the database."""
 
@@ -122,7 +126,8 @@ class Sender:
         """Whether the database is at work for it."""
         self._in_flight = 0
         self._renewed = 0.0
-        self._looked = 0.0
+        self._rest_until = 0.0
+        self._looked = float("-inf")
         self._next_start = 0.0
         self._busy_until = 0.0
         self._taken = 0
@@ -233,8 +238,10 @@ class Sender:
     def _next_work(self) -> Any:
         """What the database is needed for most; None for nothing."""
         now = self._clock()
+        if now < self._rest_until:
+            return None
         if self._place is None:
-            return self._take if now >= self._looked + 1.0 else None
+            return self._take if now >= self._looked + TRY_AGAIN else None
         if now >= self._renewed + RENEW or (self._dirty and now >= self._renewed + FLUSH):
             return self._flush_and_follow
         if self._ordered_anew:
@@ -250,7 +257,9 @@ class Sender:
     def _pause_seconds(self) -> float:
         now = self._clock()
         if self._place is None:
-            return 1.0
+            return TRY_AGAIN
+        if now < self._rest_until:
+            return self._rest_until - now
         ends = [self._renewed + RENEW]
         if self._ordered_anew:
             return 0.01
@@ -285,8 +294,7 @@ class Sender:
                 name=self.name,
                 error=cause(failure.value),
             )
-        self._looked = self._clock() + 1.0
-        self._renewed = max(self._renewed, self._clock() - RENEW + 1.0)
+        self._rest_until = self._clock() + TRY_AGAIN
 
     # --- What the database does
 
@@ -373,7 +381,7 @@ class Sender:
         if self._place is None:
             _log.warn("{name}: another process forwards to it now", name=self.name)
             self._empty()
-            self._looked = 0.0
+            self._looked = float("-inf")
         else:
             _log.info(
                 "{name}: forwarding goes on behind event {position}",
@@ -452,7 +460,7 @@ class Sender:
         if not await self._flush():
             if self._place is None:
                 self._empty()
-                self._looked = 0.0
+                self._looked = float("-inf")
                 return
         assert self._place is not None
         _log.info(
@@ -602,9 +610,11 @@ class Sender:
         if place is None or place.paused or self._ordered_anew or not self._running:
             return
         now = self._clock()
-        if now - self._renewed >= LEASE - 1.0 or now < self._busy_until:
+        if now - self._renewed >= LEASE - 1.0:
             return  # the lease may have run out: somebody else may send
-        while self._breaker.allows(self._in_flight, now) and now >= self._next_start:
+        while self._breaker.allows(self._in_flight, now) and now >= max(
+            self._next_start, self._busy_until
+        ):
             items = self._next_items(now)
             if not items:
                 return
