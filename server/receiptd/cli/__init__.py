@@ -15,6 +15,7 @@ from receiptd import __version__
 from receiptd.cli.daemon import check_config, forwarder, init, serve, upgrade, worker
 from receiptd.cli.easysms import easysms_url
 from receiptd.cli.exporting import export
+from receiptd.cli.forward import forward
 from receiptd.cli.lists import receipts, rejected
 from receiptd.cli.messages import message
 from receiptd.cli.pruning import prune
@@ -56,7 +57,7 @@ receipts.add_command(tail)
 receipts.add_command(export)
 for command in (
     *(serve, worker, forwarder, init, check_config),
-    *(message, receipts, rejected, prune, spool),
+    *(message, receipts, rejected, forward, prune, spool),
     *(simulate, easysms_url),
 ):
     main.add_command(command)

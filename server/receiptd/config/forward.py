@@ -133,10 +133,9 @@ class Forward(BaseModel):
     secret: Annotated[list[SecretStr], BeforeValidator(_one_or_many), AfterValidator(_keys)] = (
         Field(
             default=[],
-            description="Signs what is sent, by Standard Webhooks: base64, with whsec_ in front if "
-            "you like. Of a list all sign, so that the secret can be changed without a gap. To make "
-            "one: "
-            'echo "whsec_$(openssl rand -base64 32)"',
+            description="Signs what is sent, by Standard Webhooks: base64, with whsec_ in "
+            "front if you like. Of a list all sign, so that the secret can be changed without a "
+            'gap. To make one: echo "whsec_$(openssl rand -base64 32)"',
             examples=["whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"],
         )
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from receiptd.forward.events import Event
+from receiptd.forward.events import TYPES, Event
 from receiptd.receipt import State, match_key
 
 if TYPE_CHECKING:
@@ -81,3 +81,22 @@ class Filter(NamedTuple):
         assert self.message is not None
         wanted = match_key(self.message)
         return any(lane.partition(" ")[2] == wanted for lane in event.lanes)
+
+
+def check_words(wanted: Filter) -> Filter:
+    """`wanted`, where each of its words is one.
+
+    :raises ValueError: naming the word, and what was meant.
+    """
+    from receiptd import providers
+    from receiptd.config.errors import expected
+
+    for words, known, what in (
+        (wanted.types, TYPES, "event type"),
+        (wanted.states, [str(each) for each in State], "state"),
+        (wanted.providers, list(providers.load()), "provider"),
+    ):
+        for word in words:
+            if word not in known:
+                raise ValueError(f"{word!r} is no {what}: {expected(word, list(known))}")
+    return wanted

@@ -27,8 +27,8 @@ class ForwardMetrics:
     def __init__(self) -> None:
         self.events = Counts(
             "receiptd_forward_events_total",
-            "Events by what became of an attempt: taken, failed (the destination's fault), refused "
-            "(tried again on the schedule), dead, or filtered (not wanted there).",
+            "Events by what became of an attempt: taken, failed (the destination's fault), "
+            "refused (tried again on the schedule), dead, or filtered (not wanted there).",
             *("destination", "outcome"),
         )
         self.attempts = Histogram(

@@ -64,8 +64,8 @@ SOON = 1.0
 """Seconds after which an event is sent again that failed by the destination's fault."""
 
 LONELY = 3
-"""So often an event may fail by what looks like the destination's fault while the destination takes
-others: then it is the event's."""
+"""So often an event may fail by what looks like the destination's fault while the destination
+takes others: then it is the event's."""
 
 LIVE, AGAIN, REPLAYED = 0, 1, 2
 """Where an item is from; the smaller goes first."""
@@ -457,11 +457,10 @@ class Sender:
     async def _obey(self) -> None:
         """Somebody has given an order: begin anew with what the tables say, now that nothing is
         under way."""
-        if not await self._flush():
-            if self._place is None:
-                self._empty()
-                self._looked = float("-inf")
-                return
+        if not await self._flush() and self._place is None:
+            self._empty()
+            self._looked = float("-inf")
+            return
         assert self._place is not None
         _log.info(
             "{name}: forwarding {goes}",
@@ -699,9 +698,7 @@ class Sender:
             each.fault in (Fault.NONE, Fault.EVENT, Fault.TOO_LARGE, Fault.ABORT)
             for each in outcomes
         ):
-            # It has answered as an application that works does.
-            if self._breaker.succeeded():
-                _log.info("{name}: the destination takes events again", name=self.name)
+            self._destination_works()
         if (
             len(items) > 1
             and whole.fault in (Fault.TOO_LARGE, Fault.EVENT)
@@ -725,6 +722,11 @@ class Sender:
             elif outcome.fault is Fault.PAUSE:
                 self._paused_itself(item, outcome, now)
         self._taken += taken
+
+    def _destination_works(self) -> None:
+        """It has answered as an application that works does."""
+        if self._breaker.succeeded():
+            _log.info("{name}: the destination takes events again", name=self.name)
 
     def _halve(self, items: Sequence[Item], now: float) -> None:
         """Each half of a batch is sent by itself: only one of them may be to blame."""
@@ -856,6 +858,11 @@ class Sender:
                 name=self.name,
                 error=text,
             )
+        when = now + jittered(SOON)
+        if self._breaker.open:
+            # The next probe is another event, so that one that breaks the application does not
+            # keep it from being found well.
+            when = self._breaker.next_probe + (SOON if probed else 0.0)
         for item, outcome in failed:
             self._metrics.events[self.name, "failed"] += 1
             if item.attempts > 1 and self._taken > item.seen:
@@ -866,13 +873,7 @@ class Sender:
                 self._refused(item, outcome)
                 continue
             item.group = tuple(items) if len(items) > 1 and len(failed) == len(items) else ()
-            if self._breaker.open:
-                # The next probe is another event, so that one that breaks the application
-                # does not keep it from being found well.
-                wait = self._breaker.next_probe - now + (SOON if probed else 0.0)
-            else:
-                wait = jittered(SOON)
-            self._lanes.again(item, now + wait)
+            self._lanes.again(item, when)
 
 
 def _mistake(failure: Any) -> None:

@@ -330,15 +330,14 @@ def statuses(connection: Connection, names: Collection[str] | None = None) -> li
         )
     ):
         counts.setdefault(name, {})[status] = count
-    oldest_parked = dict(
-        connection.execute(
+    oldest_parked = {
+        row[0]: row[1]
+        for row in connection.execute(
             select(_parked.destination, func.min(_parked.event_id))
             .where(_parked.status != "dead")
             .group_by(_parked.destination)
         )
-        .tuples()
-        .all()
-    )
+    }
     found = []
     for row in connection.execute(statement.order_by(_destination.name)):
         of = counts.get(row.name, {})
@@ -503,32 +502,47 @@ def dead(
     return [dict(row) for row in connection.execute(statement).mappings()]
 
 
+TURN = 500
+"""Dead letters that an order changes at once: it is repeated until it changes fewer."""
+
+
+def _some_dead(connection: Connection, name: str, wanted: DeadFilter) -> ColumnElement[bool]:
+    _order(connection, name)
+    numbers = connection.scalars(
+        select(_parked.event_id).where(*_dead(name, wanted)).order_by(_parked.event_id).limit(TURN)
+    )
+    return (_parked.destination == name) & _parked.event_id.in_(list(numbers))
+
+
 def retry(connection: Connection, name: str, wanted: DeadFilter) -> int:
-    """Send dead letters once more, from the beginning of their schedule; how many."""
+    """Send dead letters once more, from the beginning of their schedule; how many, at most
+    `TURN`."""
     values = {
         "failures": 0,
         "first_failed_at": None,
         "next_at": datetime.now(UTC),
         "died_at": None,
     }
-    _order(connection, name)
+    some = _some_dead(connection, name, wanted)
     held = connection.execute(
         update(forward_parked)
-        .where(*_dead(name, wanted), _parked.holds)
+        .where(some, _parked.holds)
         .values(status="retry", holds=False, **values)
     ).rowcount
     return (
         held
         + connection.execute(
-            update(forward_parked).where(*_dead(name, wanted)).values(status="again", **values)
+            update(forward_parked)
+            .where(some, _parked.status == "dead")
+            .values(status="again", **values)
         ).rowcount
     )
 
 
 def discard(connection: Connection, name: str, wanted: DeadFilter) -> int:
-    """Forget dead letters; how many. Where they held their lanes, these go on."""
-    _order(connection, name)
-    return connection.execute(delete(forward_parked).where(*_dead(name, wanted))).rowcount
+    """Forget dead letters; how many, at most `TURN`. Where they held their lanes, these go on."""
+    some = _some_dead(connection, name, wanted)
+    return connection.execute(delete(forward_parked).where(some)).rowcount
 
 
 def begin_replay(
