@@ -374,6 +374,12 @@ class Daemon(MultiService):
                 "Posts in the spool, which are not in the database yet.",
                 lambda: backlog().records,
             ),
+            Gauge(
+                "receiptd_retention_held_receipts",
+                "Receipts older than store.keep that stay, since a destination still needs them.",
+                lambda: self._upkeep.held if self._upkeep is not None else 0,
+                max,
+            ),
             Gauge("receiptd_spool_bytes", "Their bytes.", lambda: backlog().bytes),
             Gauge(
                 "receiptd_spool_limit_bytes",

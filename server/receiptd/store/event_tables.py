@@ -95,6 +95,7 @@ forward_parked = Table(
     Column("error", Text),
     # what the destination last answered
     Column("answer", Text),
+    Index("forward_parked_event", "event_id"),
     Index("forward_parked_receipt", "receipt_id"),
     Index("forward_parked_message", "message_ref"),
 )

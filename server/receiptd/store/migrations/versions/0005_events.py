@@ -73,6 +73,7 @@ def upgrade() -> None:
         sa.Column("error", sa.Text),
         sa.Column("answer", sa.Text),
     )
+    op.create_index("forward_parked_event", "forward_parked", ["event_id"])
     op.create_index("forward_parked_receipt", "forward_parked", ["receipt_id"])
     op.create_index("forward_parked_message", "forward_parked", ["message_ref"])
     op.create_table(
