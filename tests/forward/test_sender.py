@@ -383,6 +383,15 @@ def test_seek_goes_back_and_forth(sending, store):
     assert one.ids == [1, 2, 1, 2, 4]
 
 
+def test_a_seek_counts_also_where_nothing_was_written_yet(sending, store):
+    one = sending()
+    stored(store, "A")
+    one.run(0.2)
+    assert one.status.position == 0
+    one.order(forward_state.seek, datetime.now(UTC) - timedelta(days=1))
+    assert one.ids == [1, 1]
+
+
 def test_events_travel_in_batches_and_a_bad_one_harms_no_other(sending, store):
     one = sending(batch=10, concurrency=1)
     one.destination.answer = lambda delivery: (

@@ -133,6 +133,7 @@ class Daemon(MultiService):
             config.store.url,
             [endpoint.phone_region for endpoint in config.endpoint],
         )
+        self._api.forward.renew(config.forward)
         self._reader = Reader(reactor, config.store.url, "health", threads=3)
         self._readiness = Readiness(
             reactor, self._pipeline, self._writer, self._reader, spool_folder
@@ -287,6 +288,7 @@ class Daemon(MultiService):
             self._certificate_files.use(material)
         self._guard.renew(config.api.token)
         self._api.renew(each.phone_region for each in config.endpoint)
+        self._api.forward.renew(config.forward)
         self._writer.renew(policies=policies(config), regions=config.regions, quota=quota(config))
         if config.store.keep != self._config.store.keep:
             self._keep(config)

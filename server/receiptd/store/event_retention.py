@@ -12,7 +12,7 @@ from sqlalchemy import ColumnElement, exists, func, literal_column, select
 from receiptd.store.event_tables import STORED, events, forward_destinations, forward_parked
 from receiptd.store.schema import messages, receipts
 
-_LARGEST = literal_column(str(2**62))
+_LARGEST: ColumnElement[int] = literal_column(str(2**62))
 
 
 def _position() -> ColumnElement[int]:

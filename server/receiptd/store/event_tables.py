@@ -66,8 +66,9 @@ forward_destinations = Table(
     Column("last_error_at", Time),
     Column("last_sent_at", Time),
     Column("sent", _id, nullable=False),
-    # changes whenever an order is given: pause, resume, seek, retry, discard, replay
+    # count the orders that are given (pause, resume, seek, retry, ...), and the seeks among them
     Column("orders", _id, nullable=False),
+    Column("seeks", _id, nullable=False),
 )
 """How far each destination has come. `lease` counts how often the lease was taken: what the
 holder writes counts only as long as it is the same."""

@@ -48,6 +48,7 @@ class Place(NamedTuple):
     paused: bool
     lease: int
     orders: int
+    seeks: int
 
 
 class Parked(NamedTuple):
@@ -116,6 +117,7 @@ def register(
             "breaker_open": False,
             "sent": 0,
             "orders": 0,
+            "seeks": 0,
         }
         statement = upsert(forward_destinations).values(row).on_conflict_do_nothing()
         if connection.execute(statement).rowcount:
@@ -136,12 +138,9 @@ def take_lease(connection: Connection, name: str, owner: str, seconds: float) ->
 
 
 def _place(connection: Connection, name: str) -> Place:
-    row = connection.execute(
-        select(
-            _destination.position, _destination.paused, _destination.lease, _destination.orders
-        ).where(_destination.name == name)
-    ).one()
-    return Place(row.position, bool(row.paused), row.lease, row.orders)
+    columns = [forward_destinations.c[each] for each in Place._fields]
+    row = connection.execute(select(*columns).where(_destination.name == name)).one()
+    return Place._make(row)._replace(paused=bool(row.paused))
 
 
 def lease_is_free(connection: Connection, name: str) -> bool:
@@ -185,7 +184,7 @@ def write(
         .where(
             _destination.name == name,
             _destination.lease == before.lease,
-            _destination.position == before.position,
+            _destination.seeks == before.seeks,
             _destination.lease_until > 0,
         )
         .values(values)
@@ -382,6 +381,12 @@ class NoDestination(Exception):
     """There is none of that name."""
 
 
+def check(connection: Connection, name: str) -> None:
+    """:raises NoDestination: where there is none of that name."""
+    if connection.execute(select(1).where(_destination.name == name)).first() is None:
+        raise NoDestination(name)
+
+
 def _order(connection: Connection, name: str, **values: Any) -> None:
     changed = connection.execute(
         update(forward_destinations)
@@ -411,7 +416,7 @@ def seek(connection: Connection, name: str, since: datetime | None) -> int:
     again from the log."""
     last: int = connection.execute(select(event_log.c.last)).scalar_one()
     position = last if since is None else _before(connection, since, last)
-    _order(connection, name, position=position)
+    _order(connection, name, position=position, seeks=_destination.seeks + 1)
     connection.execute(
         delete(forward_parked).where(
             _parked.destination == name,

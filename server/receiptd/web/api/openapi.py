@@ -10,9 +10,10 @@ from pydantic.json_schema import models_json_schema
 
 from receiptd import __version__
 from receiptd.web.api import shapes
+from receiptd.web.api.operation import Operation
 from receiptd.web.api.parameters import Query
 from receiptd.web.api.registration import MOST_MESSAGES, NewMessage
-from receiptd.web.api.routes import OPERATIONS, Operation
+from receiptd.web.api.routes import OPERATIONS
 
 _REFERENCE = "#/components/schemas/{model}"
 
@@ -22,6 +23,8 @@ _ERRORS = {
     403: "The token has not the scope, or without a token configured the request is not from "
     "this machine.",
     404: "There is no such thing.",
+    409: "The destination is configured.",
+    410: "The events asked for are deleted.",
     413: "The body is too large.",
     415: "The body is not called application/json.",
     422: "A message is no good.",
@@ -33,6 +36,7 @@ _PATH_PARAMETERS = {
     "provider": {"type": "string", "minLength": 1},
     "message_id": {"type": "string", "minLength": 1},
     "id": {"type": "integer", "minimum": 1},
+    "name": {"type": "string", "pattern": "^[a-z0-9][a-z0-9-]{0,62}$"},
 }
 
 
@@ -90,7 +94,7 @@ def _operation(operation: Operation, schemas: dict[str, Any], asks_token: bool) 
             },
         },
     }
-    if operation.method == "POST":
+    if operation.name == "register_messages":
         message = {"$ref": _REFERENCE.format(model="NewMessage")}
         several = {"type": "array", "items": message, "maxItems": MOST_MESSAGES}
         found["requestBody"] = {
@@ -135,7 +139,8 @@ def _query_parameters(model: type[Query], schemas: dict[str, Any]) -> list[dict[
         if len(kinds) == 1:
             del value["anyOf"]
             value |= kinds[0]
-        found.append(
-            {"name": name, "in": "query", "description": said["description"], "schema": value}
-        )
+        parameter: dict[str, Any] = {"name": name, "in": "query"}
+        if name in schema.get("required", ()):
+            parameter["required"] = True
+        found.append(parameter | {"description": said["description"], "schema": value})
     return found

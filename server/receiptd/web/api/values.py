@@ -69,7 +69,7 @@ def _yes_or_no(value: object) -> bool:
     return value == "true"
 
 
-def _moment(value: object) -> datetime:
+def moment(value: object) -> datetime:
     """A time, or an age, which is counted back from now."""
     text = str(value)
     # A plus that was not escaped has become a space.
@@ -140,7 +140,7 @@ ProviderName = Annotated[
     WithJsonSchema({"type": "string", "enum": providers.names()}),
 ]
 Parts = Annotated[int, Field(ge=1, le=255, strict=True), BeforeValidator(_integer)]
-Whole = Annotated[int, Field(ge=0), BeforeValidator(_whole)]
+Whole = Annotated[int, Field(ge=0, le=10**18 - 1), BeforeValidator(_whole)]
 Limit = Annotated[int, Field(ge=1, le=1000), BeforeValidator(_whole)]
 YesOrNo = Annotated[bool, BeforeValidator(_yes_or_no)]
 Cursor = Annotated[
@@ -150,7 +150,7 @@ Cursor = Annotated[
 ]
 Moment = Annotated[
     datetime,
-    BeforeValidator(_moment),
+    BeforeValidator(moment),
     WithJsonSchema(
         {
             "type": "string",

@@ -55,6 +55,7 @@ def upgrade() -> None:
         sa.Column("last_sent_at", Time),
         sa.Column("sent", key, nullable=False),
         sa.Column("orders", key, nullable=False),
+        sa.Column("seeks", key, nullable=False),
     )
     op.create_table(
         "forward_parked",
