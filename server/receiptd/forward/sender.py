@@ -131,6 +131,8 @@ class Sender:
         self._next_start = 0.0
         self._busy_until = 0.0
         self._taken = 0
+        self._healthy = True
+        """Whether nothing has failed by the destination's fault since it last took something."""
         self._idle: Deferred[None] | None = None
         self._lease_trouble = False
         self._empty()
@@ -722,6 +724,8 @@ class Sender:
             elif outcome.fault is Fault.PAUSE:
                 self._paused_itself(item, outcome, now)
         self._taken += taken
+        if taken:
+            self._healthy = True
 
     def _destination_works(self) -> None:
         """It has answered as an application that works does."""
@@ -850,6 +854,11 @@ class Sender:
         ]
         text = failed[0][1].text
         self._error = (text, datetime.now(UTC))
+        if len(items) == 1 and items[0].failures and self._healthy:
+            # It is known to break an application that takes others.
+            self._refused(*failed[0])
+            return
+        self._healthy = False
         probed = self._breaker.open
         if self._breaker.failed(now):
             _log.error(
@@ -874,6 +883,11 @@ class Sender:
                 continue
             item.group = tuple(items) if len(items) > 1 and len(failed) == len(items) else ()
             self._lanes.again(item, when)
+        if len(items) > 1 and items[0].lonely >= LONELY and items[0].group:
+            middle = len(items) // 2
+            for item in items:  # one of them is to blame: it is looked for
+                half = items[:middle] if item in items[:middle] else items[middle:]
+                item.group = tuple(half)
 
 
 def _mistake(failure: Any) -> None:
