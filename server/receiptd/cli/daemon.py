@@ -205,8 +205,15 @@ def check_config(file: Path | None, database: str | None) -> None:
             for endpoint in config.endpoint
         ),
     )
+    if config.forward:
+        click.echo()
+        table(
+            ("destination", "is told at", "of"),
+            ((each.name, each.shown_url, ", ".join(each.types)) for each in config.forward),
+        )
     listen = [*config.server.listen, *(config.server.tls.listen if config.server.tls else ())]
     doubts = [text for endpoint in config.endpoint for text in warnings(endpoint, listen)]
+    doubts += [text for each in config.forward for text in each.warnings()]
     unusable_tls, tls_doubts = _tls(config)
     doubts += tls_doubts
     errors = [

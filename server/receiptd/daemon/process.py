@@ -64,6 +64,8 @@ class Process:
         :param sender: the process that forwards, where this one has to look after it.
         """
         self._sender = sender
+        if sender is not None:
+            daemon.forward_folder = lambda: sender.folder
         self._level = level
         self._reactor = reactor
         self._daemon = daemon

@@ -20,7 +20,7 @@ from receiptd.daemon import privileges
 from receiptd.daemon.listeners import ListenError, Listeners
 from receiptd.daemon.retention_service import RetentionService
 from receiptd.log import Log
-from receiptd.metrics.counters import Gauge, Metrics, Shared
+from receiptd.metrics.counters import FOLDER_VARIABLE, Gauge, Metrics, Shared
 from receiptd.pipeline import Pipeline
 from receiptd.store.database.engine import (
     ServerLock,
@@ -125,6 +125,10 @@ class Daemon(MultiService):
         self._pipeline = Pipeline(reactor, self._writer.put, config.store.queue)
         self._upkeep: RetentionService | None = None
         self._keep(config)
+        self.forward_folder: Callable[[], Path | None] = lambda: (
+            Path(os.environ[FOLDER_VARIABLE]) if FOLDER_VARIABLE in os.environ else None
+        )
+        """Where the process that forwards tells what it has counted."""
         self._guard = Guard(config.api.token)
         self._api = Api(
             reactor,
@@ -339,6 +343,7 @@ class Daemon(MultiService):
                 self._guard,
                 self._readiness,
                 self._reader,
+                lambda: self.forward_folder(),
             ),
         }
         for endpoint in config.endpoint:
