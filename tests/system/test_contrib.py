@@ -89,7 +89,8 @@ def test_each_alert_says_what_it_is_and_where_more_is_said(rules):
         for text in alert["annotations"].values():
             for found in re.findall(r"{{(.*?)}}", text):
                 assert re.fullmatch(
-                    r" \$(labels\.(instance|endpoint|reason)|value( \| humanize\w*)?) ", found
+                    r" \$(labels\.(instance|endpoint|reason|destination)|value( \| humanize\w*)?) ",
+                    found,
                 )
 
 
