@@ -13,6 +13,7 @@ from sqlalchemy import Engine, event
 from kit.store import Store, on_sqlite, receipt, rejection
 from receiptd.message import Message
 from receiptd.receipt import Kind, State
+from receiptd.store import event_reader, forward_state
 from receiptd.store.database.write_turns import LARGEST
 from receiptd.store.retention import PEEK, Elsewhere, Pruned, Pruning
 from receiptd.store.writer import Quota
@@ -180,7 +181,7 @@ def test_it_is_done_in_small_transactions(store):
             deleted.append(cursor.rowcount)
 
     assert prune(store) == Pruned(receipts=1700, messages=1700)
-    assert sum(deleted) == 3400
+    assert sum(deleted) == 1700 + 1700 + 2 * 1700  # each is stored, and has a state then
     assert max(deleted) <= LARGEST
 
 
@@ -202,7 +203,7 @@ def test_it_tells_how_far_it_is(store):
         ("receipts", PEEK, PEEK + 1),
         ("receipts", PEEK + 1, PEEK + 1),
     ]
-    assert {each[0] for each in told} == {"receipts", "messages"}
+    assert {each[0] for each in told} == {"receipts", "messages", "events"}
 
 
 @pytest.mark.parametrize("ahead", [PEEK, 5 * PEEK])
@@ -246,7 +247,7 @@ def test_what_is_new_is_not_gone_through(store, calendar):
         assert prune(store) == Pruned()
     finally:
         event.remove(Engine, "after_cursor_execute", executed)
-    assert statements < 40
+    assert statements < 50
 
 
 @on_sqlite
@@ -273,3 +274,47 @@ def test_a_writer_goes_on_meanwhile_and_loses_nothing(store, calendar):
     assert done == [Pruned(receipts=6000, messages=6000)]
     assert names
     assert left(store) == (names, [])
+
+
+def test_what_a_destination_was_not_told_of_stays(engine, store, calendar):
+    with engine.begin() as connection:
+        forward_state.register(connection, ["app"])
+    store.register(message("other"))
+    store.outcomes(receipt("A"), receipt("B"), receipt("early"))
+    store.register(message("early"), message("A"))
+    store.outcomes(receipt("A", code="9"))
+    calendar.at = TODAY
+    store.outcomes(receipt("new"))
+    assert prune(store) == Pruned()
+    told(engine, 1)  # A; but its adoption is yet to be told
+    pruning = Pruning(store.engine, LIMIT)
+    assert pruning.run() == Pruned()
+    assert pruning.pruned.held == 4
+    told(engine, 2)
+    assert prune(store) == Pruned(receipts=1)
+    assert left(store)[0] == ["A", "early", "A", "new"]
+    told(engine, 10_000)
+    assert prune(store).receipts == 3
+    assert left(store)[0] == ["new"]
+
+
+def test_a_dead_letter_keeps_its_receipt_and_no_other(engine, store, calendar):
+    with engine.begin() as connection:
+        forward_state.register(connection, ["app"])
+    store.outcomes(receipt("A"), receipt("B"), receipt("C"))
+    told(engine, 3)
+    with engine.begin() as connection:
+        connection.exec_driver_sql(
+            "INSERT INTO forward_parked (destination, event_id, status, holds, lanes, receipt_id,"
+            " failures, attempts) VALUES ('app', 2, 'dead', false, '[]', 2, 0, 1)"
+        )
+    assert prune(store) == Pruned(receipts=2)
+    assert left(store)[0] == ["B"]
+    with engine.connect() as connection:
+        assert list(event_reader.by_number(connection, [1, 2, 3])) == [2]
+
+
+def told(engine, position):
+    """That the destination is told up to there."""
+    with engine.begin() as connection:
+        connection.exec_driver_sql(f"UPDATE forward_destinations SET position = {position}")

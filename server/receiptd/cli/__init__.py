@@ -14,9 +14,10 @@ import click
 from receiptd import __version__
 from receiptd.cli.api_token import api_token
 from receiptd.cli.check_config import check_config
-from receiptd.cli.daemon import init, serve, upgrade, worker
+from receiptd.cli.daemon import forwarder, init, serve, upgrade, worker
 from receiptd.cli.easysms import easysms_url
 from receiptd.cli.exporting import export
+from receiptd.cli.forward import forward
 from receiptd.cli.group import CommandLine
 from receiptd.cli.lists import receipts, rejected
 from receiptd.cli.messages import message
@@ -61,8 +62,8 @@ db.add_command(upgrade)
 receipts.add_command(tail)
 receipts.add_command(export)
 for command in (
-    *(serve, worker, init, check_config, api_token),
-    *(message, receipts, rejected, prune, spool),
+    *(serve, worker, forwarder, init, check_config, api_token),
+    *(message, receipts, rejected, forward, prune, spool),
     *(simulate, easysms_url),
 ):
     main.add_command(command)

@@ -72,9 +72,16 @@ def check_config(file: Path | None, database: str | None, wide: bool) -> None:
             ((each.name, each.path, each.provider, _asks_for(each)) for each in config.endpoint),
             text="asks for",
         )
+    if config.forward:
+        say()
+        table(
+            ("destination", "is told at", "of"),
+            ((each.name, each.shown_url, ", ".join(each.types)) for each in config.forward),
+        )
     _tell_checking(config)
     listen = [*config.server.listen, *(config.server.tls.listen if config.server.tls else ())]
     doubts = [text for endpoint in config.endpoint for text in warnings(endpoint, listen)]
+    doubts += [text for each in config.forward for text in each.warnings()]
     unusable_tls, tls_doubts = _tls(config)
     doubts += [*tls_doubts, *_token_file_doubts(config)]
     errors = [

@@ -106,6 +106,14 @@ def worker(number: int) -> None:
     sys.exit(main())
 
 
+@click.command(hidden=True)
+def forwarder() -> None:
+    """Forward: started by `serve` where [[forward]] is set, and of no use otherwise."""
+    from receiptd.daemon.sender_process import main
+
+    sys.exit(main())
+
+
 @click.command()
 @click.option(
     "--output",

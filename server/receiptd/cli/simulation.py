@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from receiptd.cli.destination import destination
 from receiptd.cli.options import Failed
 from receiptd.cli.output import json_text, printable, say
 from receiptd.cli.progress import COUNTED, LEFT, progress_bar
@@ -21,7 +22,24 @@ FEW = 20
 """So many posts that were not answered "received" are listed one by one, more in groups."""
 
 
-@click.command(short_help="Post receipts as a provider would.")
+class _OrDestination(click.Command):
+    """`simulate destination` is another command."""
+
+    def make_context(
+        self,
+        info_name: str | None,
+        args: list[str],
+        parent: click.Context | None = None,
+        **extra: Any,
+    ) -> click.Context:
+        """The context of the one that is meant."""
+        if args[:1] == ["destination"]:
+            name = f"{info_name} destination"
+            return destination.make_context(name, args[1:], parent, **extra)
+        return super().make_context(info_name, args, parent, **extra)
+
+
+@click.command(cls=_OrDestination, short_help="Post receipts as a provider would.")
 @click.argument("provider", metavar="PROVIDER")
 @click.option("--url", required=True, help="Where to post: the endpoint's whole URL.")
 @click.option(
@@ -86,7 +104,8 @@ def simulate(provider: str, url: str, as_json: bool, verbose: bool, **options: A
 
     Receipts are made up. They are posted to --url and nowhere else; HTTP Basic credentials can
     stand in it, as in http://user:password@127.0.0.1:8080/seeme. The exit code is 1 where any
-    post was not answered "received".
+    post was not answered "received". PROVIDER destination is something else: the application
+    that receipts are forwarded to (receiptd simulate destination --help).
 
     \b
     Examples:

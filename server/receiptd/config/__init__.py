@@ -6,6 +6,7 @@ list or a table is written there as JSON.
 
 from receiptd.config.api import Api, ApiToken
 from receiptd.config.endpoint import Basic, Endpoint
+from receiptd.config.forward import Forward
 from receiptd.config.log import Logging
 from receiptd.config.secrets_check import exposed, refuse_exposed
 from receiptd.config.server import Server, Tls
@@ -21,6 +22,7 @@ __all__ = [
     "Config",
     "ConfigError",
     "Endpoint",
+    "Forward",
     "Logging",
     "Server",
     "Store",

@@ -54,8 +54,8 @@ def _secrets(value: Any) -> Iterator[str]:
             if name == "url" and isinstance(each, str) and password_of(each):
                 yield each
             yield from _secrets(each)
-    elif isinstance(value, list):
-        for each in value:
+    elif isinstance(value, list | dict):
+        for each in value.values() if isinstance(value, dict) else value:
             yield from _secrets(each)
 
 

@@ -13,6 +13,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from receiptd.config.api import Api
 from receiptd.config.endpoint import Endpoint, default_endpoints
 from receiptd.config.errors import Finding, Misfit
+from receiptd.config.forward import Forward, misfits
 from receiptd.config.log import Logging
 from receiptd.config.server import Server
 from receiptd.config.store import Store
@@ -39,6 +40,7 @@ class Config(BaseSettings):
     log: Logging = Logging()
     api: Api = Api()
     endpoint: list[Endpoint] = Field(default_factory=default_endpoints, min_length=1)
+    forward: list[Forward] = []
 
     @property
     def regions(self) -> dict[str, str | None]:
@@ -64,7 +66,7 @@ class Config(BaseSettings):
 
     @model_validator(mode="after")
     def _no_clash(self) -> Self:
-        misfits: list[Finding] = []
+        found: list[Finding] = []
         for what in ("path", "name"):
             seen: dict[str, int] = {}
             for number, endpoint in enumerate(self.endpoint):
@@ -74,10 +76,11 @@ class Config(BaseSettings):
                         f"endpoint {seen[value] + 1} has the {what} {value!r} already: "
                         f"each needs its own"
                     )
-                    misfits.append((("endpoint", number, what), text))
+                    found.append((("endpoint", number, what), text))
                 seen.setdefault(value, number)
-        if misfits:
-            raise Misfit(misfits)
+        found += misfits(self.forward, [each.name for each in self.endpoint])
+        if found:
+            raise Misfit(found)
         return self
 
 

@@ -22,6 +22,7 @@ from receiptd.config.api import ApiToken
 from receiptd.config.database_url import with_password
 from receiptd.config.endpoint import Basic, Endpoint, endpoint_keys
 from receiptd.config.errors import Finding, Place, expected, findings, where
+from receiptd.config.forward import Forward
 from receiptd.config.server import Tls
 from receiptd.config.settings import ENV_DELIMITER, ENV_PREFIX, TABLES, Config
 from receiptd.errors import UserError
@@ -298,6 +299,8 @@ def _misplaced(path: Place) -> str:
         model = TABLES.get(str(path[0]))
         if path[0] == "endpoint":
             model = Basic
+        elif path[0] == "forward":
+            model = Forward
         elif path[:2] == ("api", "token"):
             model = ApiToken
         elif path[:2] == ("server", "tls") and len(path) > 2:
@@ -306,6 +309,8 @@ def _misplaced(path: Place) -> str:
     for name, table in TABLES.items():
         if key in table.model_fields:
             return f"unknown key here: it belongs in [{name}]"
+    if key in Forward.model_fields and key not in Endpoint.model_fields:
+        return "unknown key here: it belongs in [[forward]]"
     if key in Endpoint.model_fields:
         return "unknown key here: it belongs in [[endpoint]]"
     return f"unknown key: {expected(key, list(Config.model_fields))}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from functools import partial
 from socket import socket
 from typing import Any, Protocol
 
@@ -17,6 +18,7 @@ from receiptd.daemon import privileges, signals
 from receiptd.daemon.listeners import Inherited, Listeners
 from receiptd.daemon.reactor import prepared_reactor
 from receiptd.daemon.rules import spool_folder
+from receiptd.daemon.sender import SenderProcess
 from receiptd.daemon.service import Daemon, warnings
 from receiptd.daemon.systemd import Notifier
 from receiptd.errors import UserError
@@ -53,11 +55,21 @@ class Process:
     """Runs one daemon in this process."""
 
     def __init__(
-        self, reactor: Any, daemon: Daemon, reporter: Reporter, *, level: LogLevel = LogLevel.info
+        self,
+        reactor: Any,
+        daemon: Daemon,
+        reporter: Reporter,
+        *,
+        level: LogLevel = LogLevel.info,
+        sender: SenderProcess | None = None,
     ) -> None:
         """
         :param level: of what it has to say of itself in the log.
+        :param sender: the process that forwards, where this one has to look after it.
         """
+        self._sender = sender
+        if sender is not None:
+            daemon.forward_folder = lambda: sender.folder
         self._level = level
         self._reactor = reactor
         self._daemon = daemon
@@ -85,12 +97,15 @@ class Process:
         :param listening: called with the addresses as soon as it serves.
         """
         self._daemon.listening.addCallback(self._ready, listening).addErrback(self._fail)
+        if self._sender is not None:
+            self._reactor.addSystemEventTrigger("before", "shutdown", self._sender.stop)
 
     def run(self) -> int:
         """Run the reactor until `stop` is called; the exit code."""
         daemon = self._daemon
         self._reactor.addSystemEventTrigger("before", "shutdown", daemon.stopService)
-        self._reactor.run(installSignalHandlers=False)
+        # Twisted's own handler of SIGCHLD tells of the end of the process that forwards.
+        self._reactor.run(installSignalHandlers=self._sender is not None)
         if self._stopping:
             unanswered = daemon.unanswered
             left = f"; requests left without an answer: {unanswered}" if unanswered else ""
@@ -119,10 +134,14 @@ class Process:
             _log.failure("the new configuration is not used: the old one stays in force")
         else:
             _log.emit(self._level, "the configuration was reloaded")
+            if self._sender is not None:
+                self._sender.reload(self._daemon.config)
         self._reporter.ready(self._daemon.status)
 
     def _ready(self, addresses: list[str], listening: Callable[[list[str]], None]) -> None:
         listening(addresses)
+        if self._sender is not None:
+            self._sender.start()
         self._reporter.ready(self._daemon.status)
         self._signs.start(min(SIGN_OF_LIFE, (self._reporter.watchdog or 60) / 3))
 
@@ -180,6 +199,9 @@ def introduce(config: Config, source: str, listen: Sequence[str]) -> None:
     for endpoint in config.endpoint:
         for warning in warnings(endpoint, listen):
             _log.warn("{warning}", warning=warning)
+    for destination in config.forward:
+        for warning in destination.warnings():
+            _log.warn("{warning}", warning=warning)
 
 
 def announce(config: Config, addresses: list[str]) -> None:
@@ -210,10 +232,14 @@ def run(
     notifier = Notifier()
     listeners = Listeners([Inherited(each, None) for each in passed])
     log = begin_log(config, reactor)
-    process = Process(reactor, Daemon(config, reactor, log, listeners=listeners), notifier)
+    sender = SenderProcess(reactor, config)
+    daemon = Daemon(config, reactor, log, listeners=listeners)
+    process = Process(reactor, daemon, notifier, sender=sender)
     process.start()
     introduce(config, source, listeners.descriptions)
-    signals.obey(reactor, stop=process.stop, reload=lambda: process.reload(load))
+    obey = partial(signals.obey, reactor, stop=process.stop, reload=lambda: process.reload(load))
+    obey()
+    reactor.callWhenRunning(obey)  # in place of Twisted's handlers, which come meanwhile
     process.serve(lambda addresses: announce(config, addresses))
     code = process.run()
     log.close()

@@ -40,6 +40,8 @@ class RetentionService(Service):
         self._stop = Event()
         self._next: Any = None
         self._run: Deferred[None] | None = None
+        self.held = 0
+        """Old receipts that the last run has left, since a destination still needs them."""
 
     def startService(self) -> None:
         """Have the first run in a while: not in the middle of the start."""
@@ -66,6 +68,13 @@ class RetentionService(Service):
         self._run.addCallback(self._again)
 
     def _done(self, pruned: Pruned, pruning: Pruning) -> None:
+        self.held = pruned.held
+        if pruned.held:
+            _log.warn(
+                "{held} receipts are older than store.keep and stay, since a destination has not "
+                "been told of them yet: see receiptd forward status",
+                held=pruned.held,
+            )
         _log.info(
             "deleted what came before {before}: {pruned}",
             before=f"{pruning.before:%Y-%m-%dT%H:%M:%SZ}",

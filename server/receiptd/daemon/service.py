@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from threading import Thread
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -21,13 +22,14 @@ from receiptd.daemon.listeners import ListenError, Listeners
 from receiptd.daemon.retention_service import RetentionService
 from receiptd.daemon.rules import policies, quota, spool_folder
 from receiptd.log import Log
-from receiptd.metrics.counters import Gauge, Metrics, Shared
+from receiptd.metrics.counters import FOLDER_VARIABLE, Gauge, Metrics, Shared
 from receiptd.pipeline import Pipeline
 from receiptd.store.database.engine import check_file, open_engine
 from receiptd.store.database.errors import StoreAway, shown
 from receiptd.store.database.late_database import LateDatabase
 from receiptd.store.database.migrating import require, upgrade
 from receiptd.store.database.server_lock import ServerLock
+from receiptd.store.forward_state import register
 from receiptd.store.spool.folder import Spool
 from receiptd.store.writer import Result, Writer
 from receiptd.web import token_file
@@ -124,6 +126,10 @@ class Daemon(MultiService):
         self._pipeline = Pipeline(reactor, self._writer.put, config.store.queue)
         self._upkeep: RetentionService | None = None
         self._keep(config)
+        self.forward_folder: Callable[[], Path | None] = lambda: (
+            Path(os.environ[FOLDER_VARIABLE]) if FOLDER_VARIABLE in os.environ else None
+        )
+        """Where the process that forwards tells what it has counted."""
         self._guard = Guard(config.api.token)
         self._api = Api(
             reactor,
@@ -132,6 +138,7 @@ class Daemon(MultiService):
             config.store.url,
             config.endpoint,
         )
+        self._api.forward.renew(config.forward)
         self._reader = Reader(reactor, config.store.url, "health", threads=3)
         self._readiness = Readiness(reactor, self._pipeline, self._writer, self._reader, folder)
         self._material = material
@@ -240,6 +247,10 @@ class Daemon(MultiService):
             require(engine)
         elif upgrade(engine) is None:
             _log.info("made a new database: {url}", url=shown(engine.url))
+        if self._config.forward:
+            # Before the first receipt is stored, so that a destination that is new gets it.
+            with engine.begin() as connection:
+                register(connection, [each.name for each in self._config.forward])
 
     def _await(self, error: StoreAway) -> None:
         """Serve all the same: what comes goes to the spool until the database answers and is
@@ -267,6 +278,11 @@ class Daemon(MultiService):
         """Seconds that it may take to stop."""
         return self._config.server.stop_timeout
 
+    @property
+    def config(self) -> Config:
+        """What it serves by."""
+        return self._config
+
     def reload(self, config: Config) -> None:
         """Serve by `config` from the next request on. Where anything is wrong with it, that is
         raised and nothing has changed."""
@@ -283,6 +299,7 @@ class Daemon(MultiService):
             self._certificate_files.use(material)
         self._open_api(config)
         self._api.renew(config.endpoint)
+        self._api.forward.renew(config.forward)
         self._writer.renew(policies=policies(config), regions=config.regions, quota=quota(config))
         if config.store.keep != self._config.store.keep:
             self._keep(config)
@@ -332,6 +349,7 @@ class Daemon(MultiService):
                 self._guard,
                 self._readiness,
                 self._reader,
+                lambda: self.forward_folder(),
             ),
         }
         for endpoint in config.endpoint:
@@ -373,6 +391,12 @@ class Daemon(MultiService):
                 "receiptd_spool_set_aside",
                 "Records in the spool's folder that could not be stored and were set aside.",
                 lambda: backlog().set_aside,
+                max,
+            ),
+            Gauge(
+                "receiptd_retention_held_receipts",
+                "Receipts older than store.keep that stay, since a destination still needs them.",
+                lambda: self._upkeep.held if self._upkeep is not None else 0,
                 max,
             ),
             Gauge("receiptd_spool_bytes", "Their bytes.", lambda: backlog().bytes),

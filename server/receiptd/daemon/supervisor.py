@@ -31,11 +31,13 @@ from receiptd.config import Config
 from receiptd.config.reloading import taken_over
 from receiptd.daemon import privileges, signals
 from receiptd.daemon.listeners import Inherited, Listeners
+from receiptd.daemon.orders import LONGEST_REPORT, ORDERS, REPORTS, pack
 from receiptd.daemon.process import announce, begin_log, introduce, refuse
 from receiptd.daemon.reactor import prepared_reactor
+from receiptd.daemon.sender import SenderProcess
 from receiptd.daemon.service import address, at_once, certificate_files, warn_of_kept
 from receiptd.daemon.systemd import Notifier
-from receiptd.daemon.worker import LOCK, ORDERS, REPORTS, SOCKETS, Assignment, Order, pack
+from receiptd.daemon.worker import LOCK, SOCKETS, Assignment, Order
 from receiptd.errors import UserError
 from receiptd.log import Log
 from receiptd.metrics.counters import FOLDER_VARIABLE
@@ -57,9 +59,6 @@ HUNG = 60.0
 """Seconds without a sign of life after which a worker is killed, unless the service manager's
 watchdog wants less; also those that one may take to start, but for the first of all, which may
 have a database to bring up to date."""
-
-LONGEST_REPORT = 4096
-"""Bytes of a worker's line that are kept until it is whole."""
 
 OVERTIME = 5.0
 """Seconds beyond `server.stop_timeout` after which a worker that is told to end is killed."""
@@ -154,6 +153,9 @@ class Supervisor:
         if config.server.tls is not None:
             self._certificates = certificate_files(config.server.tls, reactor, self._order_all)
         self._workers = [Child(number + 1, self) for number in range(config.server.workers)]
+        self._sender = SenderProcess(
+            reactor, config, folder=Path(environment[FOLDER_VARIABLE]), environment=environment
+        )
         self._announced = False
         self._reloading = False
         self._stopping = False
@@ -182,12 +184,14 @@ class Supervisor:
         for worker in self._workers:
             worker.signal(signal.SIGTERM)
         self._reactor.callLater(seconds + OVERTIME, self._run_out)
+        self._sender.stop().addCallback(lambda _: self._stop_when_alone())
         self._stop_when_alone()
 
     def abandon(self) -> None:
         """End the workers at once."""
         for worker in self._workers:
             worker.signal(signal.SIGKILL)
+        self._sender.signal(signal.SIGKILL)
 
     def reload(self) -> None:
         """Read the configuration again, and have the workers go by it."""
@@ -215,6 +219,7 @@ class Supervisor:
             _log.info("the configuration was reloaded")
             self._config = config
             self._order_all(config)
+            self._sender.reload(config)
         self._reloading = True
         self._reloaded()
 
@@ -230,6 +235,7 @@ class Supervisor:
             # One that starts does not obey yet; it finds the file where it is.
             if worker.ready:
                 worker.signal(signal.SIGUSR1)
+        self._sender.signal(signal.SIGUSR1)
 
     # --- What the workers tell
 
@@ -292,6 +298,7 @@ class Supervisor:
             for each in self._workers:
                 if each is not worker:
                     self._spawn(each)
+            self._sender.start()
         if not self._announced and all(each.settled for each in self._workers):
             self._announced = True
             secure = self._listeners.secure
@@ -373,7 +380,7 @@ class Supervisor:
         return f"{serving} of {len(self._workers)} workers serve"
 
     def _stop_when_alone(self) -> None:
-        if not any(each.running for each in self._workers):
+        if not self._sender.running and not any(each.running for each in self._workers):
             self._reactor.callWhenRunning(self._reactor.stop)
 
     def _run_out(self) -> None:

@@ -20,6 +20,7 @@ from receiptd.config import Config, describe, find, load, refuse_exposed
 from receiptd.daemon import privileges, signals
 from receiptd.daemon.process import Process, announce, introduce
 from receiptd.daemon.reactor import prepared_reactor
+from receiptd.daemon.sender import SenderProcess
 from receiptd.daemon.service import Daemon
 from receiptd.daemon.systemd import Notifier
 from receiptd.errors import UserError
@@ -94,7 +95,9 @@ class Tap(Service):
         """Open the store and serve."""
         reactor = prepared_reactor()
         super().startService()
-        process = Process(reactor, self._daemon, self._notifier)
+        # Its standard error may be closed in the background: what it logs there goes to twistd.
+        sender = SenderProcess(reactor, self._config, relayed=not self._config.log.file)
+        process = Process(reactor, self._daemon, self._notifier, sender=sender)
         with _failing_clearly():
             process.start()
         introduce(self._config, self._source, self._daemon.descriptions)

@@ -20,14 +20,21 @@ class Page(Collector):
     """All families of one answer."""
 
     def __init__(
-        self, metrics: Metrics, total: Total, build: dict[str, str], oldest: float | None
+        self,
+        metrics: Metrics,
+        total: Total,
+        build: dict[str, str],
+        oldest: float | None,
+        more: Iterable[Metric] = (),
     ) -> None:
         """
         :param metrics: says what the counters are called and for.
         :param total: their values, of all workers.
         :param oldest: the age in seconds of the oldest message without a final state; None where
             it could not be found out.
+        :param more: further families.
         """
+        self._more = more
         self._metrics = metrics
         self._total = total
         self._build = build
@@ -64,6 +71,7 @@ class Page(Collector):
         )
         build.add_metric(list(self._build.values()), 1)
         yield build
+        yield from self._more
         yield from self._processes()
 
     def _counts(self) -> Iterator[Metric]:

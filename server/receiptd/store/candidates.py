@@ -104,18 +104,22 @@ class Row(NamedTuple):
     reference: str | None
     parts: int | None
     progress: str | None
+    state: str
+    final: bool
 
 
 class Tracked:
     """A row of `messages` while receipts are added to it."""
 
-    __slots__ = ("changed", "id", "parts", "progress", "recipient_key")
+    __slots__ = ("changed", "id", "parts", "progress", "recipient_key", "standing")
 
     def __init__(self, row: Row) -> None:
         self.id = row.id
         self.recipient_key = row.recipient_key
         self.parts = bounded(row.parts)
         self.progress = read_progress(row.progress)
+        self.standing = row.state, bool(row.final)
+        """The state that is stored, and whether it is final."""
         self.changed = False
 
     def add(self, report: Report) -> None:

@@ -27,6 +27,7 @@ from receiptd.store.candidates import (
     keys_of,
     write_progress,
 )
+from receiptd.store.events import EventWriter
 from receiptd.store.phone import e164
 from receiptd.store.schema import BUCKET_BITS, iso
 
@@ -45,12 +46,18 @@ class Matching:
         self._on: set[str] = set()
         # Providers whose first message was registered in the latest transaction.
         self._first: set[str] = set()
+        self.events = EventWriter(engine.dialect.name)
+        self._at: object = None
         self.adopted = 0
         """Receipts that messages were found for when these were registered."""
 
-    def begin(self) -> None:
+    def begin(self, now: datetime) -> None:
         """Call at the start of a transaction. Forgets the providers that the previous one switched
-        on: it may have been rolled back."""
+        on: it may have been rolled back.
+
+        :param now: when what the transaction does has happened, for its events.
+        """
+        self._at = self._time(now)
         self._on -= self._first
         self._first.clear()
 
@@ -128,13 +135,16 @@ class Matching:
                 fresh.append((report.linked_key, report.provider))
         self._adopt(connection, fresh)
 
-    def save(self, connection: Connection, tracked: Iterable[Tracked]) -> None:
-        """Write the states of the messages that changed."""
+    def save(self, connection: Connection, tracked: Iterable[Tracked]) -> list[int]:
+        """Write what has changed of messages; the ids of those that have another state now."""
         rows = []
+        others = []
         for each in tracked:
             if not each.changed:
                 continue
             now = progress(each.progress, each.parts)
+            if (now.state.value, now.final) != each.standing:
+                others.append(each.id)
             rows.append(
                 (
                     now.state.value,
@@ -155,6 +165,7 @@ class Matching:
                 ),
                 rows,
             )
+        return sorted(others)
 
     def _matched_providers(self, connection: Connection, reports: Sequence[Report]) -> set[str]:
         """Those of the reports' providers for which a message was ever registered, and those
@@ -223,7 +234,10 @@ class Matching:
                 changes,
             )
         self.add(connection, tracked, adopted)
-        self.save(connection, tracked.values())
+        others = self.save(connection, tracked.values())
+        linked = sorted(number for _, reference, number in changes if reference is not None)
+        self.events.adopted(connection, linked, self._at)
+        self.events.states(connection, others, self._at)
 
     def _unlinked(self, connection: Connection, provider: str, keys: list[str]) -> list[Any]:
         """The rows of receipts that name one of these identifiers and are about no message."""

@@ -106,7 +106,7 @@ class Recorder:
         :param again: whether it may have been stored before, by a transaction of which nobody
             knows whether it was committed. What was is then neither stored nor counted twice.
         """
-        self._matching.begin()
+        self._matching.begin(max(times))
         registered = [
             self._matching.register(connection, each.messages, at, self._regions)
             if each.messages
@@ -172,7 +172,10 @@ class Recorder:
                 if match.message_ref is not None and verdict.outcome is not Outcome.DUPLICATE
             ),
         )
-        self._matching.save(connection, messages.values())
+        others = self._matching.save(connection, messages.values())
+        events = self._matching.events
+        events.stored(connection, stored)
+        events.states(connection, others, self._time(max(times)))
         return verdicts
 
     def _find_duplicates(

@@ -37,6 +37,7 @@ class Registering(Matching):
         :returns: for each, `registered`, `updated` (details differ from what was registered) or
             `unchanged`.
         """
+        self._at = self._time(now)
         for provider in {message.provider for message in messages}:
             added = connection.exec_driver_sql(
                 "INSERT INTO matching (provider, since) VALUES ({0}, {0}) "
@@ -129,7 +130,7 @@ class Registering(Matching):
         if "parts" in changes:
             tracked = Tracked(row)
             tracked.parts, tracked.changed = message.parts, True
-            self.save(connection, [tracked])
+            self.events.states(connection, self.save(connection, [tracked]), self._at)
         if named:
             self._let_go(connection, row, key[2])
         return True

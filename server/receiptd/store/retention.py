@@ -4,10 +4,13 @@ What is deleted:
 
 - receipts received before the limit, whatever they are about: a message keeps the state that
   they made;
+- the events of before it;
 - rejected posts received before it (their own quota holds as well);
 - messages, one recipient at a time, that were registered before it, are final and have no
   receipt left. A message without a final state stays, however old, unless whoever prunes says
   otherwise: the one whose receipt was lost on the way.
+
+What a destination has not been told of yet stays, with its receipt and its message, however old.
 
 `matching` stays: receipts go on being checked when the last message is gone.
 """
@@ -17,7 +20,7 @@ from __future__ import annotations
 import fcntl
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
 from threading import Event
@@ -40,6 +43,8 @@ from receiptd.store.database.engine import open_engine, sqlite_file
 from receiptd.store.database.errors import StoreTaken, shown
 from receiptd.store.database.server_lock import open_lock
 from receiptd.store.database.write_turns import WriteTurns
+from receiptd.store.event_retention import event_is_free, message_is_free, receipt_is_free
+from receiptd.store.event_tables import events
 from receiptd.store.schema import aliases, messages, receipts, rejected_posts
 
 SHARE = 0.2
@@ -68,6 +73,9 @@ class Pruned:
     receipts: int = 0
     rejected_posts: int = 0
     messages: int = 0
+    events: int = field(default=0, compare=False)
+    held: int = field(default=0, compare=False)
+    """Old receipts that stay since a destination has not been told of them yet."""
 
     def __str__(self) -> str:
         return (
@@ -117,6 +125,7 @@ class Pruning:
                     (receipts, "received_at"),
                     (rejected_posts, "received_at"),
                     (messages, "registered_at"),
+                    (events, "at"),
                 ):
                     self._table(reader, table, table.c[time] < self.before, watch)
                 if not self._dry_run and not self._stop.is_set():
@@ -131,7 +140,13 @@ class Pruning:
     def _table(self, reader: Engine, table: Table, old: ColumnElement[bool], watch: Watch) -> None:
         """Go through `table` by id, which is in the order of time but for a clock that was
         wrong, as far as anything old is found."""
-        goes = old & self._spent() if table is messages else old
+        goes = old
+        if table is messages:
+            goes &= self._spent() & message_is_free()
+        elif table is receipts:
+            goes &= receipt_is_free()
+        elif table is events:
+            goes &= event_is_free()
         with reader.connect() as connection:
             first = connection.execute(select(func.min(table.c.id))).scalar_one() or 0
             last = connection.execute(select(func.max(table.c.id))).scalar_one() or 0
@@ -146,6 +161,8 @@ class Pruning:
                     at = ahead
                     continue
             self._delete(table, goes, [row.id for row in page if row.goes])
+            if table is receipts:
+                self.pruned.held += sum(bool(row.old and not row.goes) for row in page)
             at = page[-1].id
             watch(table.name, at - first + 1, last - first + 1)
 

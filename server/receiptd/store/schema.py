@@ -28,7 +28,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.types import TypeDecorator
 
-REVISION = "0004"
+REVISION = "0005"
 """The newest migration's number; a store that stands at it needs no Alembic at start-up."""
 
 BUCKET_BITS = 17

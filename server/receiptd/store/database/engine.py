@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import pwd
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -220,11 +220,29 @@ def fetch(connection: Connection, query: str, parameters: Sequence[object]) -> l
 
     :raises DBAPIError: as SQLAlchemy's own statements do.
     """
+    found: list[Any] = _run(connection, query, parameters, lambda cursor: cursor.fetchall())
+    return found
+
+
+def execute(connection: Connection, statement: str, parameters: Sequence[object]) -> None:
+    """Run a statement in the driver's own SQL that returns nothing, as `fetch` does.
+
+    :raises DBAPIError: as SQLAlchemy's own statements do.
+    """
+    _run(connection, statement, parameters, lambda _cursor: None)
+
+
+def _run(
+    connection: Connection,
+    query: str,
+    parameters: Sequence[object],
+    result: Callable[[Any], Any],
+) -> Any:
     driver = connection.dialect.loaded_dbapi
     cursor = connection.connection.cursor()
     try:
         cursor.execute(query, parameters)
-        return list(cursor.fetchall())
+        return result(cursor)
     except driver.Error as error:
         raise DBAPIError.instance(
             query, tuple(parameters), error, driver.Error, dialect=connection.dialect

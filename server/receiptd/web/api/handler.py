@@ -19,6 +19,7 @@ from receiptd.store.queries import RECEIPTS, REJECTIONS, ReceiptFilter
 from receiptd.store.rows import receipt_json, rejection_json
 from receiptd.store.schema import receipts
 from receiptd.web.api import openapi, routes
+from receiptd.web.api.forward import ForwardApi
 from receiptd.web.api.known_names import Names
 from receiptd.web.api.parameters import (
     ListQuery,
@@ -77,6 +78,7 @@ class Api:
         self._reactor = reactor
         self._registering = 0
         self.readers = (self._reader, self._stream_reader)
+        self.forward = ForwardApi(reactor, self._reader, database)
         self.renew(endpoints)
 
     def renew(self, endpoints: Sequence[Endpoint]) -> None:
@@ -111,6 +113,7 @@ class Api:
         """Finish what is being read."""
         await self._reader.stop()
         await self._stream_reader.stop()
+        self.forward.stop()
 
     def handle(self, request: Request, rest: bytes) -> None:
         """Answer `request`, now or later."""
@@ -131,7 +134,9 @@ class Api:
             raise Problem(405, f"only {allowed} here", headers=(f"Allow: {allowed}\r\n".encode(),))
         self._guard.check(request, operation.scope, shown)
         query = read_query(operation.query, request.query)
-        await getattr(self, f"_{operation.name}")(request, query, **route.values)
+        home = self.forward if hasattr(self.forward, operation.name) else self
+        name = operation.name if home is self.forward else f"_{operation.name}"
+        await getattr(home, name)(request, query, **route.values)
 
     # --- What the operations do
 

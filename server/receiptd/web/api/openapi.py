@@ -12,9 +12,10 @@ from pydantic.json_schema import models_json_schema
 from receiptd import __version__
 from receiptd.web.api import shapes
 from receiptd.web.api.known_names import Names
+from receiptd.web.api.operation import Operation
 from receiptd.web.api.parameters import Query
 from receiptd.web.api.registration import MOST_MESSAGES, NewMessage
-from receiptd.web.api.routes import OPERATIONS, Operation
+from receiptd.web.api.routes import OPERATIONS
 
 _REFERENCE = "#/components/schemas/{model}"
 
@@ -23,6 +24,8 @@ _ERRORS = {
     401: "The token is missing or wrong.",
     403: "The token has not the scope.",
     404: "There is no such thing.",
+    409: "The destination is configured.",
+    410: "The events asked for are deleted.",
     413: "The body is too large.",
     415: "The body is not called application/json.",
     422: "A parameter is unknown or no good, or a message is.",
@@ -34,6 +37,7 @@ _PATH_PARAMETERS = {
     "provider": {"type": "string", "minLength": 1},
     "message_id": {"type": "string", "minLength": 1},
     "id": {"type": "integer", "minimum": 1},
+    "name": {"type": "string", "pattern": "^[a-z0-9][a-z0-9-]{0,62}$"},
 }
 
 
@@ -90,7 +94,7 @@ def _operation(
             },
         },
     }
-    if operation.method == "POST":
+    if operation.name == "register_messages":
         message = {"$ref": _REFERENCE.format(model="NewMessage")}
         several = {"type": "array", "items": message, "maxItems": MOST_MESSAGES}
         found["requestBody"] = {
@@ -138,7 +142,8 @@ def _query_parameters(
             value |= kinds[0]
         if name in known:
             value["items"] = {"type": "string", "enum": list(known[name])}
-        found.append(
-            {"name": name, "in": "query", "description": said["description"], "schema": value}
-        )
+        parameter: dict[str, Any] = {"name": name, "in": "query"}
+        if name in schema.get("required", ()):
+            parameter["required"] = True
+        found.append(parameter | {"description": said["description"], "schema": value})
     return found

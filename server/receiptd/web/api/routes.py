@@ -2,40 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import NamedTuple
 from urllib.parse import unquote_to_bytes
 
-from pydantic import BaseModel
-
 from receiptd.web.api import shapes
+from receiptd.web.api.forward_routes import FORWARD_OPERATIONS
+from receiptd.web.api.operation import Operation
 from receiptd.web.api.parameters import (
     MessagesQuery,
-    Query,
     ReceiptsQuery,
     RejectedQuery,
     StreamQuery,
 )
-from receiptd.web.token_auth import Scope
 
 ROOT = "/api/"
-
-
-class Operation(NamedTuple):
-    """One thing that the API does."""
-
-    name: str
-    """Its OpenAPI operationId, and the name of the handler's method."""
-    method: str
-    path: str
-    summary: str
-    answer: type[BaseModel] | None = None
-    """The shape of what is answered; None for what is no JSON of ours."""
-    query: type[Query] = Query
-    scope: Scope = "read"
-    statuses: Sequence[int] = ()
-    """Errors beyond those that every operation has."""
-
 
 OPERATIONS = (
     Operation(
@@ -99,6 +80,7 @@ OPERATIONS = (
         shapes.RejectedPosts,
         RejectedQuery,
     ),
+    *FORWARD_OPERATIONS,
     Operation(
         "openapi",
         "GET",

@@ -64,7 +64,7 @@ def _yes_or_no(value: object) -> bool:
     return value == "true"
 
 
-def _moment(value: object) -> datetime:
+def moment(value: object) -> datetime:
     """A time, or an age, which is counted back from now."""
     text = str(value)
     if len(text) > LONGEST_MOMENT:
@@ -158,7 +158,7 @@ Parts = Annotated[
     AfterValidator(rules.parts),
     WithJsonSchema({"type": "integer", "minimum": 1, "maximum": MOST_PARTS}),
 ]
-Whole = Annotated[int, Field(ge=0), BeforeValidator(_whole)]
+Whole = Annotated[int, Field(ge=0, le=10**18 - 1), BeforeValidator(_whole)]
 Limit = Annotated[int, Field(ge=1, le=1000), BeforeValidator(_whole)]
 YesOrNo = Annotated[bool, BeforeValidator(_yes_or_no)]
 Cursor = Annotated[
@@ -168,7 +168,7 @@ Cursor = Annotated[
 ]
 Moment = Annotated[
     datetime,
-    BeforeValidator(_moment),
+    BeforeValidator(moment),
     WithJsonSchema(
         {
             "type": "string",

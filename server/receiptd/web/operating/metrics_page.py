@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Callable
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Engine, literal_column, select
@@ -12,6 +14,7 @@ from twisted.internet.defer import Deferred
 
 from receiptd import __version__
 from receiptd.metrics.counters import Metrics, Shared, Total
+from receiptd.store.forward_state import Status, statuses
 from receiptd.store.schema import messages
 from receiptd.web.operating.health import Look, Readiness, may_ask
 from receiptd.web.problem import PRIVATE, answer_failure
@@ -34,10 +37,14 @@ class MetricsPage:
         guard: Guard,
         readiness: Readiness,
         reader: Reader,
+        forward_folder: Callable[[], Path | None] = lambda: None,
     ) -> None:
         """
         :param shared: where the other workers' counts are; None: there are none.
+        :param forward_folder: where the process that forwards tells what it has counted.
         """
+        self._forward_folder = forward_folder
+        self._statuses = Look(reactor, lambda: reader.read(destinations), KEEP)
         self._metrics = metrics
         self._shared = shared
         self._guard = guard
@@ -59,10 +66,16 @@ class MetricsPage:
             return
         await self._readiness.find_out()
         oldest = await self._oldest.ask()
+        found = await self._statuses.ask()
+        folder = self._forward_folder()
         # Imported here, since no receipt should wait for it at the start.
+        from receiptd.forward.metrics import read
         from receiptd.metrics.exposition import Page
+        from receiptd.metrics.forwarding import families
 
-        page = Page(self._metrics, self._total(), self._build, oldest)
+        told = read(folder) if folder is not None else None
+        more = families(told, found or [])
+        page = Page(self._metrics, self._total(), self._build, oldest, more)
         body, content_type = page.encoded(request.header(b"Accept"))
         request.answer(200, body, content_type.encode(), (PRIVATE,))
 
@@ -73,6 +86,15 @@ class MetricsPage:
         # First told, then shown: so nothing is ever shown that a crash would take back.
         self._shared.write(snapshot)
         return Total([snapshot | {"worker": self._shared.worker}, *self._shared.others()])
+
+
+def destinations(engine: Engine) -> list[Status] | None:
+    """How the destinations are; None where the database does not answer. In a thread."""
+    try:
+        with engine.connect() as connection:
+            return statuses(connection)
+    except SQLAlchemyError:
+        return None
 
 
 def oldest_unfinished(engine: Engine) -> float | None:

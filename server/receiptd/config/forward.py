@@ -1,0 +1,400 @@
+"""`[[forward]]`: a destination that receipts are handed on to."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from datetime import timedelta
+from ipaddress import IPv4Network, IPv6Network, ip_network
+from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    StrictBool,
+    StrictInt,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+
+from receiptd import providers
+from receiptd.config.errors import Finding, Misfit, expected, findings
+from receiptd.duration import duration
+from receiptd.forward import destinations
+from receiptd.forward.events import TYPES
+from receiptd.receipt import Kind, Outcome, State
+
+SHORTEST_KEY = 24
+"""Bytes of a secret that Standard Webhooks asks for at least."""
+
+VERDICTS = (Outcome.ACCEPTED, Outcome.UNKNOWN_MESSAGE, Outcome.WRONG_RECIPIENT)
+"""The verdicts that a stored receipt can have."""
+
+_LOOPBACK = ("127.0.0.1", "::1", "localhost")
+
+
+def _one_or_many(value: object) -> object:
+    return value if isinstance(value, list) else [value]
+
+
+def _span(value: object) -> object:
+    if isinstance(value, timedelta):
+        return value
+    if not isinstance(value, str):
+        raise ValueError(f'expected a duration in quotes, such as "15s", not {value!r}')
+    span = duration(value)
+    if not span:
+        raise ValueError(f"{value!r} is no time at all")
+    return span
+
+
+def _network(value: object) -> object:
+    if isinstance(value, str):
+        try:
+            return ip_network(value)
+        except ValueError as error:
+            raise ValueError(
+                f"{value!r} is no IP network ({error}): expected one such as 192.0.2.0/24"
+            ) from None
+    return value
+
+
+def _words(known: Iterable[str], what: str) -> AfterValidator:
+    """Checks words of a filter."""
+    names = [str(each) for each in known]
+
+    def check(value: list[str]) -> list[str]:
+        for each in value:
+            if each not in names:
+                raise ValueError(f"{each!r} is no {what}: {expected(each, names)}")
+        return value
+
+    return AfterValidator(check)
+
+
+def _keys(value: list[SecretStr]) -> list[SecretStr]:
+    """
+    :raises ValueError: where one is no base64; which one is said by its number alone.
+    """
+    for number, secret in enumerate(value, 1):
+        try:
+            key = secret_key(secret)
+        except ValueError:
+            key = b""
+        if not key:
+            which = f"secret {number} is" if len(value) > 1 else "is"
+            raise ValueError(
+                f"{which} no base64, with or without whsec_ in front. To make one: "
+                'echo "whsec_$(openssl rand -base64 32)"'
+            )
+    return value
+
+
+def secret_key(secret: SecretStr) -> bytes:
+    """The key that signs.
+
+    :raises ValueError: where `secret` is no base64.
+    """
+    text = secret.get_secret_value().strip().removeprefix("whsec_")
+    try:
+        return base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
+    except binascii.Error as error:
+        raise ValueError(str(error)) from None
+
+
+Span = Annotated[timedelta, BeforeValidator(_span)]
+Words = Annotated[list[str], BeforeValidator(_one_or_many)]
+Network = Annotated[IPv4Network | IPv6Network, BeforeValidator(_network)]
+
+
+class Forward(BaseModel):
+    """`[[forward]]`: a destination. Keys beyond the ones here are those of its kind (its
+    `Options`)."""
+
+    model_config = ConfigDict(extra="allow", frozen=True, hide_input_in_errors=True)
+
+    name: str = Field(
+        description="What the destination is called: small letters, digits and hyphens. Its place "
+        "in what is to be told is kept under this name, and metrics have it as a label.",
+        examples=["app"],
+    )
+    url: str = Field(
+        description="Where events go: https://… is a webhook.",
+        examples=["https://app.example.com/receipts"],
+    )
+    secret: Annotated[list[SecretStr], BeforeValidator(_one_or_many), AfterValidator(_keys)] = (
+        Field(
+            default=[],
+            description="Signs what is sent, by Standard Webhooks: base64, with whsec_ in "
+            "front if you like. Of a list all sign, so that the secret can be changed without a "
+            'gap. To make one: echo "whsec_$(openssl rand -base64 32)"',
+            examples=["whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"],
+        )
+    )
+    types: Annotated[Words, _words(TYPES, "event type")] = Field(
+        default=list(TYPES),
+        min_length=1,
+        description=f"What is told: some of {', '.join(TYPES)}.",
+        examples=[["receipt.stored"]],
+    )
+    providers: Words = Field(
+        default=[],
+        description="Only what is about messages of these providers.",
+        examples=[["csoft"]],
+    )
+    endpoints: Words = Field(
+        default=[],
+        description="Only receipts that came to the endpoints of these names. message.state is of "
+        "no endpoint, and passes; so it does with `kinds` and `verdicts`.",
+        examples=[["soap"]],
+    )
+    kinds: Annotated[Words, _words(Kind, "kind of receipt")] = Field(
+        default=[],
+        description=f"Only receipts of these kinds: {', '.join(Kind)}.",
+        examples=[["delivery"]],
+    )
+    states: Annotated[Words, _words(State, "state")] = Field(
+        default=[],
+        description="Only receipts of these states, and messages that come to one of them: "
+        f"{', '.join(State)}.",
+        examples=[["DELIVERED", "UNDELIVERABLE"]],
+    )
+    verdicts: Annotated[Words, _words(VERDICTS, "verdict")] = Field(
+        default=[],
+        description=f"Only receipts of these verdicts: {', '.join(VERDICTS)}.",
+        examples=[["accepted"]],
+    )
+    final: StrictBool = Field(
+        default=False,
+        description="Whether only final states are told, of receipts and of messages.",
+        examples=[True],
+    )
+    headers: dict[str, SecretStr] = Field(
+        default={},
+        description="Headers that every request has. Their values are secrets, and never shown.",
+        examples=[{"Authorization": "Bearer abc"}],
+    )
+    format: Literal["json", "cloudevents", "form", "url"] = Field(
+        default="json",
+        description='What a request looks like: "json"; "cloudevents" (structured mode); "form" '
+        'fields; "url": what is told stands in the URL, in place of Kannel\'s escapes (%d, %P, '
+        "%I and so on).",
+        examples=["cloudevents"],
+    )
+    method: Literal["GET", "POST"] | None = Field(
+        default=None,
+        description='The method of requests with format = "url", GET unless given; others are '
+        "always POST.",
+        examples=["POST"],
+    )
+    expect_body: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=200,
+        description="What the answer must say beside its status of 2xx; spaces around do not "
+        "count. Jasmin's receivers say ACK/Jasmin.",
+        examples=["ACK/Jasmin"],
+    )
+    raw: StrictBool = Field(
+        default=False,
+        description="Whether receipts have `raw`: the provider's post, credentials blanked, in "
+        "base64.",
+        examples=[True],
+    )
+    batch: StrictInt = Field(
+        default=1,
+        ge=1,
+        le=1000,
+        description="The most events in a request. With more than 1 it is always a list of them.",
+        examples=[100],
+    )
+    concurrency: StrictInt = Field(
+        default=10,
+        ge=1,
+        le=100,
+        description="Requests that are under way at once.",
+        examples=[4],
+    )
+    per_second: StrictInt = Field(
+        default=0,
+        ge=0,
+        le=100_000,
+        description="The most requests that are begun in a second; 0: as many as are taken.",
+        examples=[50],
+    )
+    timeout: Span = Field(
+        default=timedelta(seconds=15),
+        description="How long a request may take, its answer included.",
+        examples=["5s"],
+    )
+    give_up: Span = Field(
+        default=timedelta(days=3),
+        description="For how long an event that the application refuses is tried again. Then it "
+        "is a dead letter. (While the destination itself fails nothing is given up.)",
+        examples=["1d"],
+    )
+    on_dead: Literal["next", "hold"] = Field(
+        default="next",
+        description='What follows a dead letter: "next": the other events about its message; '
+        '"hold": nothing about it, until somebody retries or discards it.',
+        examples=["hold"],
+    )
+    order: Literal["message", "none"] = Field(
+        default="message",
+        description='"message": events about one message are sent one after the other, in the '
+        'order in which they happened. "none": in any order.',
+        examples=["none"],
+    )
+    networks: Annotated[list[Network], BeforeValidator(_one_or_many)] = Field(
+        default=[],
+        description="Connect only to addresses in these networks, whatever the host's name "
+        "resolves to. Without any, to all.",
+        examples=[["192.0.2.0/24"]],
+    )
+
+    @field_validator("name")
+    @classmethod
+    def _name(cls, value: str) -> str:
+        if not re.fullmatch(r"[a-z0-9]([a-z0-9-]{0,62})", value):
+            raise ValueError(
+                f"{value[:80]!r} is no name: expected small letters, digits and hyphens, such as "
+                "'app', at most 63"
+            )
+        return value
+
+    @field_validator("url")
+    @classmethod
+    def _url(cls, value: str) -> str:
+        scheme, colon, _ = value.partition(":")
+        if not colon or not re.fullmatch(r"[a-z][a-z0-9+.-]*", scheme):
+            raise ValueError("expected a URL such as https://app.example.com/receipts")
+        try:
+            destinations.find(scheme)
+        except destinations.DestinationError as error:
+            raise ValueError(str(error)) from None
+        return value
+
+    @field_validator("providers")
+    @classmethod
+    def _providers(cls, value: list[str]) -> list[str]:
+        for each in value:
+            if each not in providers.load():
+                raise ValueError(
+                    f"{each!r} is no provider: {expected(each, list(providers.load()))}"
+                )
+        return value
+
+    @field_validator("headers")
+    @classmethod
+    def _headers(cls, value: dict[str, SecretStr]) -> dict[str, SecretStr]:
+        for name, secret in value.items():
+            # RFC 9110, sections 5.1 and 5.5
+            if not re.fullmatch(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}", name):
+                raise ValueError(f"{name[:100]!r} is no name of a header")
+            text = secret.get_secret_value()
+            if len(text) > 8192 or not re.fullmatch(r"[\x20-\x7e\t]*", text):
+                raise ValueError(
+                    f"the value of {name} cannot be sent: expected printable ASCII, at most 8192 "
+                    "characters"
+                )
+            if name.lower() in _OURS or name.lower().startswith("webhook-"):
+                raise ValueError(f"{name} is set by receiptd itself: leave it out")
+        return value
+
+    @field_validator("timeout")
+    @classmethod
+    def _short(cls, value: timedelta) -> timedelta:
+        if value > timedelta(minutes=10):
+            raise ValueError("expected at most 10m")
+        return value
+
+    @model_validator(mode="after")
+    def _fits_kind(self) -> Self:
+        kind = self.kind
+        known = [*Forward.model_fields, *kind.Options.model_fields]
+        given = self.model_extra or {}
+        misfits: list[Finding] = [
+            ((key,), f"unknown key: {expected(key, known)}") for key in given if key not in known
+        ]
+        try:
+            kind.Options.model_validate({key: given[key] for key in given if key in known})
+        except ValidationError as error:
+            misfits += findings(error)
+        if self.batch > kind.most_batched:
+            misfits.append((("batch",), f"expected at most {kind.most_batched}, not {self.batch}"))
+        if misfits:
+            raise Misfit(misfits)
+        kind.check(self)
+        return self
+
+    @property
+    def kind(self) -> type[destinations.Destination]:
+        """The kind of destination that its URL names."""
+        return destinations.find(self.url.partition(":")[0])
+
+    @property
+    def options(self) -> Any:
+        """The keys that are its kind's own (its `Options`)."""
+        return self.kind.Options.model_validate(self.model_extra or {})
+
+    @property
+    def shown_url(self) -> str:
+        """`url` for people, without what may be secret in it."""
+        parts = urlsplit(self.url)
+        host = parts.netloc.rpartition("@")[2]
+        return f"{parts.scheme}://{host}{parts.path}" + ("?…" if parts.query else "")
+
+    def warnings(self) -> Iterator[str]:
+        """What whoever configures it should know."""
+        start = f"forward {self.name}: "
+        host = urlsplit(self.url).hostname or ""
+        local = host in _LOOPBACK or host.startswith("127.")
+        if self.url.startswith(("http:", "https:")):
+            if not self.secret and not local:
+                yield (
+                    f"{start}without a secret what is sent is not signed: whoever knows the "
+                    "application's URL can tell it anything"
+                )
+            if self.url.startswith("http:") and not local:
+                yield f"{start}http: is not encrypted: phone numbers pass the network in the clear"
+        for number, each in enumerate(self.secret, 1):
+            if len(secret_key(each)) < SHORTEST_KEY:
+                yield (
+                    f"{start}secret {number} is of {len(secret_key(each))} bytes; Standard "
+                    f"Webhooks asks for {SHORTEST_KEY} at least"
+                )
+        for text in self.kind.check(self):
+            yield start + text
+
+
+_OURS = ("host", "content-length", "content-type", "transfer-encoding", "connection")
+
+
+def misfits(tables: Sequence[Forward], endpoints: Collection[str]) -> list[Finding]:
+    """What is wrong with the destinations together.
+
+    :param endpoints: the names of those that are configured.
+    """
+    found: list[Finding] = []
+    seen: dict[str, int] = {}
+    for number, each in enumerate(tables):
+        if each.name in seen:
+            text = (
+                f"destination {seen[each.name] + 1} has the name {each.name!r} already: each "
+                "needs its own"
+            )
+            found.append((("forward", number, "name"), text))
+        seen.setdefault(each.name, number)
+        for word in each.endpoints:
+            if word not in endpoints:
+                text = f"{word!r} is no endpoint's name: {expected(word, list(endpoints))}"
+                found.append((("forward", number, "endpoints"), text))
+    return found
