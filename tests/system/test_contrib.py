@@ -88,10 +88,8 @@ def test_each_alert_says_what_it_is_and_where_more_is_said(rules):
         assert alert["annotations"]["description"].endswith("."), name
         for text in alert["annotations"].values():
             for found in re.findall(r"{{(.*?)}}", text):
-                assert re.fullmatch(
-                    r" \$(labels\.(instance|endpoint|reason|destination)|value( \| humanize\w*)?) ",
-                    found,
-                )
+                label = r"labels\.(instance|endpoint|reason|destination)"
+                assert re.fullmatch(rf" \$({label}|value( \| humanize\w*)?) ", found)
 
 
 def test_each_alert_is_tested(rules):
