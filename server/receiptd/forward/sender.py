@@ -44,7 +44,7 @@ answer."""
 FLUSH = 0.5
 """Seconds between two writes to the database."""
 
-POLL = 0.025
+POLL = 0.015
 """Seconds between two looks for new events, where all that was there is sent."""
 
 PAGE = 200
