@@ -4,8 +4,8 @@
     python -m benchmark.competitors.webhooks send URL COUNT CONCURRENCY
 
 The receiver answers 204 to every POST; to a GET it tells as JSON how many events have come, and
-when the first and the last of them did. The sender is a loop over Twisted's `Agent`: what forwarding is
-measured against.
+when the first and the last of them did. The sender is a loop over Twisted's `Agent`: what
+forwarding is measured against.
 """
 
 from __future__ import annotations
@@ -42,6 +42,8 @@ class Counts:
 class Receiver(Protocol):
     """Just as much HTTP as a client of ours needs."""
 
+    transport: Any = None
+
     def __init__(self) -> None:
         self._data = b""
 
@@ -64,13 +66,13 @@ class Receiver(Protocol):
             Counts.first = Counts.first or now
             Counts.last = now
             Counts.events += body.count(b'"timestamp":')
-            self.transport.write(b"HTTP/1.1 204 No Content\r\n\r\n")  # type: ignore[union-attr]
+            self.transport.write(b"HTTP/1.1 204 No Content\r\n\r\n")
 
     def _tell(self) -> None:
         told = {"events": Counts.events, "first": Counts.first, "last": Counts.last}
         Counts.events, Counts.first = 0, 0.0
         text = json.dumps(told).encode()
-        self.transport.write(  # type: ignore[union-attr]
+        self.transport.write(
             b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(text), text)
         )
 
@@ -89,7 +91,8 @@ async def _send(agent: Agent, url: bytes, count: int) -> None:
 
     headers = Headers({b"Content-Type": [b"application/json"]})
     for _ in range(count):
-        response = await agent.request(b"POST", url, headers, FileBodyProducer(BytesIO(BODY)))
+        body: Any = FileBodyProducer(BytesIO(BODY))
+        response = await agent.request(b"POST", url, headers, body)
         await readBody(response)
 
 

@@ -13,12 +13,14 @@ import click
 
 from receiptd import __version__
 from receiptd.cli.daemon import check_config, forwarder, init, serve, upgrade, worker
+from receiptd.cli.dead_letters import dead
 from receiptd.cli.easysms import easysms_url
 from receiptd.cli.exporting import export
 from receiptd.cli.forward import forward
 from receiptd.cli.lists import receipts, rejected
 from receiptd.cli.messages import message
 from receiptd.cli.pruning import prune
+from receiptd.cli.replays import replay, replays
 from receiptd.cli.simulation import simulate
 from receiptd.cli.spool import spool
 from receiptd.cli.tail import tail
@@ -55,6 +57,8 @@ def db() -> None:
 db.add_command(upgrade)
 receipts.add_command(tail)
 receipts.add_command(export)
+for command in (dead, replay, replays):
+    forward.add_command(command)
 for command in (
     *(serve, worker, forwarder, init, check_config),
     *(message, receipts, rejected, forward, prune, spool),
