@@ -15,7 +15,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from benchmark import databases, growth, identifiers, machine, soak, speed, table, targets
+from benchmark import databases, forward, growth, identifiers, machine, soak, speed, table, targets
 from benchmark.growth import Size
 from benchmark.servers import Failed
 from benchmark.speed import Pace, Place
@@ -54,6 +54,8 @@ def main() -> int:
             print(flush=True)
             if options.soak:
                 return _soak(options, place)
+            if options.forward:
+                return _forward(options, place)
             if options.growth:
                 return _growth(options, place)
             return _speed(options, place)
@@ -75,6 +77,11 @@ def _options() -> argparse.Namespace:
         action="store_true",
         help="measure instead, in about ten minutes, how speed and memory keep up "
         "over two million receipts",
+    )
+    parser.add_argument(
+        "--forward",
+        action="store_true",
+        help="measure forwarding instead: what it costs receiving, and how quick it is",
     )
     parser.add_argument(
         "--soak",
@@ -159,6 +166,15 @@ def _speed(options: argparse.Namespace, place: Place) -> int:
         targets=[asdict(each) for each in outcomes],
     )
     return 0 if kept else 1
+
+
+def _forward(options: argparse.Namespace, place: Place) -> int:
+    size = forward.SHORT if options.short else forward.USUAL
+    figures = forward.measure(size, place, _progress)
+    _progress("")
+    print("\n".join(forward.lines(figures)))
+    _write(options.json, forward=[asdict(each) for each in figures])
+    return 0
 
 
 def _growth(options: argparse.Namespace, place: Place) -> int:

@@ -217,7 +217,7 @@ def test_what_is_refused_for_too_long_is_dead_and_its_message_goes_on(sending, s
     stored(store, "A", code="1")
     one.run(2)
     long_ago = datetime.now(UTC) - timedelta(seconds=2)
-    for item in one.sender._lanes._waiting:  # as if it had been refused first two seconds ago
+    for item in one.sender._outbox.lanes._waiting:  # as if refused two seconds ago
         item[-1].first_failed = long_ago
     one.run(10)
     assert one.ids == [2]
@@ -289,6 +289,23 @@ def test_a_dead_letter_that_is_retried_begins_its_schedule_anew(sending, store):
     assert one.order(forward_state.retry, DeadFilter()) == 3
     one.run(3)
     assert sorted(one.ids) == [1, 2, 3, 4, 5]
+    assert not one.parked
+
+
+def test_dead_letters_that_are_refused_again_do_not_keep_others_back(sending, store, monkeypatch):
+    monkeypatch.setattr("receiptd.forward.outbox.PAGE", 2)
+    monkeypatch.setattr("receiptd.forward.sender.PAGE", 2)
+    one = sending()
+    one.destination.answer = lambda _: Outcome(Fault.ABORT, "abort")
+    stored(store, *(f"m{number}" for number in range(6)))
+    one.run(3)
+    assert one.status.dead == 6
+    one.destination.answer = lambda delivery: REFUSED if delivery.events[0].id < 3 else TAKEN
+    assert one.order(forward_state.retry, DeadFilter()) == 6
+    assert sorted(one.ids) == [3, 4, 5, 6]
+    one.destination.answer = lambda _: TAKEN
+    one.run(60)
+    assert sorted(one.ids) == [1, 2, 3, 4, 5, 6]
     assert not one.parked
 
 
@@ -532,5 +549,5 @@ def test_memory_is_bounded_whatever_waits(sending, store):
     one.destination.answer = lambda _: None
     store.put(*([receipt(f"m{number}")] for number in range(4000)))
     one.run(20)
-    assert one.sender._lanes.items <= 1300
+    assert one.sender._outbox.lanes.items <= 1300
     assert one.status.waiting == 4000

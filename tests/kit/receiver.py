@@ -62,6 +62,8 @@ class Receiver:
     most: int = 0
     """The most requests that were under way at once."""
     connections: int = 0
+    close: Callable[[], object] = lambda: None
+    """Has it gone away before its time: nobody listens any more, and connections are cut."""
 
     def ids(self) -> list[str]:
         """The ids of what was taken."""
@@ -84,6 +86,7 @@ def receiver(
     found.answer = answer if callable(answer) else lambda _: answer
     lock = threading.Lock()
     under_way = 0
+    ended = threading.Event()
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -94,6 +97,9 @@ def receiver(
 
         def handle_one(self) -> None:
             nonlocal under_way
+            if ended.is_set():
+                self.close_connection = True
+                return
             length = int(self.headers.get("Content-Length") or 0)
             request = Request(
                 self.command,
@@ -138,8 +144,15 @@ def receiver(
     found.url = f"http://127.0.0.1:{server.server_address[1]}/receipts"
     thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
     thread.start()
+
+    def close() -> None:
+        if not ended.is_set():
+            ended.set()
+            server.shutdown()
+            server.server_close()
+
+    found.close = close
     try:
         yield found
     finally:
-        server.shutdown()
-        server.server_close()
+        close()

@@ -15,6 +15,7 @@ from receiptd import __version__
 from receiptd.cli.api_token import api_token
 from receiptd.cli.check_config import check_config
 from receiptd.cli.daemon import forwarder, init, serve, upgrade, worker
+from receiptd.cli.dead_letters import dead
 from receiptd.cli.easysms import easysms_url
 from receiptd.cli.exporting import export
 from receiptd.cli.forward import forward
@@ -22,6 +23,7 @@ from receiptd.cli.group import CommandLine
 from receiptd.cli.lists import receipts, rejected
 from receiptd.cli.messages import message
 from receiptd.cli.pruning import prune
+from receiptd.cli.replays import replay, replays
 from receiptd.cli.simulation import simulate
 from receiptd.cli.spool import spool
 from receiptd.cli.tail import tail
@@ -61,6 +63,8 @@ def db() -> None:
 db.add_command(upgrade)
 receipts.add_command(tail)
 receipts.add_command(export)
+for command in (dead, replay, replays):
+    forward.add_command(command)
 for command in (
     *(serve, worker, forwarder, init, check_config, api_token),
     *(message, receipts, rejected, forward, prune, spool),

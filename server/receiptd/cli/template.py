@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import textwrap
 from collections.abc import Iterator, Mapping
+from datetime import timedelta
 from typing import Any
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from receiptd import providers
-from receiptd.config import Api, ApiToken, Endpoint, Logging, Server, Store, Tls
+from receiptd.config import Api, ApiToken, Endpoint, Forward, Logging, Server, Store, Tls
 
 WIDTH = 95
 
@@ -29,6 +30,10 @@ Endpoints: each is a path that takes one provider's posts. As long as there is n
 file, every provider is served at its usual path, without authentication. `provider` and `path`
 must be there; the rest is as you need it, and whatever is asked for must all be met. The usual
 paths:"""
+
+
+_FORWARD = """\
+Destinations: applications that are told of receipts, by signed webhooks (docs/forwarding.md)."""
 
 
 def template() -> str:
@@ -53,6 +58,10 @@ def _lines() -> Iterator[str]:
     yield from _comment(Api.model_fields["token"].description or "")
     yield "#[[api.token]]"
     yield from _keys(ApiToken.model_fields)
+    yield ""
+    yield from _comment(_FORWARD)
+    yield "#[[forward]]"
+    yield from _keys(Forward.model_fields)
     yield ""
     yield from _comment(_ENDPOINTS)
     yield "#"
@@ -121,6 +130,9 @@ def _toml(value: Any) -> str:
     if isinstance(value, Mapping):
         pairs = (f"{_toml_key(key)} = {_toml(each)}" for key, each in value.items())
         return "{ " + ", ".join(pairs) + " }"
+    if isinstance(value, timedelta):
+        seconds = int(value.total_seconds())
+        return _toml(f"{seconds // 86400}d" if seconds % 86400 == 0 else f"{seconds}s")
     if isinstance(value, list | tuple):
         return "[" + ", ".join(map(_toml, value)) + "]"
     # TOML's basic strings, whole numbers and booleans are those of JSON.

@@ -1,0 +1,155 @@
+"""The commands `forward replay` and `forward replays list|cancel`."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from receiptd.cli.forward import json_option, order
+from receiptd.cli.options import Failed, Moment, config_option, database_option, load, store
+from receiptd.cli.output import json_array, table
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection, Engine
+
+
+@click.command("replay")
+@click.argument("name")
+@click.option("--since", type=Moment(), required=True, help="What happened at this time or later.")
+@click.option("--until", type=Moment(), help="What happened before this time.")
+@click.option("--provider", "providers", multiple=True, help="Of this provider.")
+@click.option("--state", "states", multiple=True, help="Of this state.")
+@click.option("--types", "types", multiple=True, help="Of this event type.")
+@click.option("--message", help="About the message of this identifier.")
+@click.option(
+    "--rate",
+    metavar="N",
+    type=click.FloatRange(min=0),
+    default=0.0,
+    help="Events per second. Default: as many as are taken.",
+)
+@click.option("--dry-run", is_flag=True, help="Send nothing; say how many events it is about.")
+@config_option
+@database_option
+def replay(
+    name: str,
+    since: datetime,
+    until: datetime | None,
+    rate: float,
+    dry_run: bool,
+    file: Path | None,
+    database: str | None,
+    **wanted: Any,
+) -> None:
+    """Tell the destination NAME again what has happened, under the same ids.
+
+    What the destination's own filters leave out stays out. It goes on after a restart, and
+    until it is done or cancelled.
+
+    \b
+    Examples:
+      receiptd forward replay app --since 2026-11-25T18:00 --until 2026-11-25T19:00
+      receiptd forward replay app --since 1d --state UNDELIVERABLE --rate 50
+    """
+    config = load(file, database)
+    from receiptd.forward.filters import Filter, check_words
+    from receiptd.store import forward_state
+
+    try:
+        chosen = check_words(Filter(**wanted))
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
+    if dry_run:
+        own = next((Filter.of(each) for each in config.forward if each.name == name), Filter())
+        with store(config) as engine:
+            count = _count(engine, since, until, [chosen, own])
+        click.echo(f"{name}: {count} events would be told again")
+        return
+
+    def begin(connection: Connection) -> int:
+        start, end = forward_state.span(connection, since, until)
+        return forward_state.begin_replay(connection, name, chosen.json(), start, end, rate)
+
+    number = order(config, name, begin)
+    click.echo(f"{name}: replay {number} has begun; receiptd forward replays list {name}")
+
+
+def _count(engine: Engine, since: datetime, until: datetime | None, filters: list[Any]) -> int:
+    from receiptd.store import event_reader, forward_state
+
+    count = 0
+    with engine.connect() as connection:
+        at, end = forward_state.span(connection, since, until)
+    while at < end:
+        with engine.connect() as connection:
+            page = event_reader.page(connection, at, 500)
+        if not page:
+            break
+        count += sum(
+            each.id <= end and all(wanted.fits(each) for wanted in filters) for each in page
+        )
+        at = page[-1].id
+    return count
+
+
+@click.group()
+def replays() -> None:
+    """The replays that were begun."""
+
+
+@replays.command("list")
+@click.argument("name")
+@json_option
+@config_option
+@database_option
+def list_replays(name: str, as_json: bool, file: Path | None, database: str | None) -> None:
+    """List the replays of the destination NAME.
+
+    \b
+    Example:
+      receiptd forward replays list app
+    """
+    config = load(file, database)
+    from receiptd.forward.shapes import replay_json
+    from receiptd.store import forward_state
+
+    with store(config) as engine, engine.connect() as connection:
+        items = [replay_json(each) for each in forward_state.replays(connection, name)]
+    if as_json:
+        json_array(items)
+    else:
+        table(
+            ("replay", "begun", "status", "event", "of", "sent", "failed"),
+            (
+                (
+                    *(each["id"], each["created_at"], each["status"], each["position"]),
+                    *(each["until"], each["sent"], each["failed"]),
+                )
+                for each in items
+            ),
+        )
+
+
+@replays.command("cancel")
+@click.argument("name")
+@click.argument("number", metavar="ID", type=int)
+@config_option
+@database_option
+def cancel_replay(name: str, number: int, file: Path | None, database: str | None) -> None:
+    """End a replay of the destination NAME; what was sent is sent.
+
+    \b
+    Example:
+      receiptd forward replays cancel app 3
+    """
+    config = load(file, database)
+    from receiptd.store import forward_state
+
+    if not order(config, name, lambda c: forward_state.cancel_replay(c, name, number)):
+        raise Failed(
+            f"{name} has no running replay {number}; receiptd forward replays list {name}"
+        )
+    click.echo(f"{name}: replay {number} is cancelled")
