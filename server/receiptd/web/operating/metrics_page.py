@@ -71,7 +71,7 @@ class MetricsPage:
         # Imported here, since no receipt should wait for it at the start.
         from receiptd.forward.metrics import read
         from receiptd.metrics.exposition import Page
-        from receiptd.metrics.forwarding import families
+        from receiptd.web.operating.forward_metrics import families
 
         told = read(folder) if folder is not None else None
         more = families(told, found or [])
