@@ -1,4 +1,4 @@
-"""`soap` (npm) works with what `?wsdl` says."""
+"""`soap` (npm) works with what `?wsdl` and `?singleWsdl` say."""
 
 from __future__ import annotations
 
@@ -52,9 +52,9 @@ def program(tmp_path_factory):
 def post(program):
     """Posts each of `calls` by one client made from a server's WSDL; gives the answers."""
 
-    def post(server, *calls):
+    def post(server, *calls, asked="wsdl"):
         done = subprocess.run(
-            [*program, f"{server.url}/soap?wsdl"],
+            [*program, f"{server.url}/soap?{asked}"],
             input=json.dumps(calls),
             capture_output=True,
             text=True,
@@ -79,6 +79,14 @@ def test_a_receipt_with_credentials_is_received(serve, post):
     assert datetime.fromisoformat(stored["reported_at"]) == datetime(
         2009, 6, 9, 10, 52, tzinfo=UTC
     )
+
+
+def test_a_receipt_is_received_also_by_the_single_wsdl(serve, post):
+    server = serve(ENDPOINT)
+    assert post(server, {"receipt": CREDENTIALS | RECEIPT}, asked="singleWsdl") == [
+        {"MessageIdentifier": "4A2E3C10", "Report": 0}
+    ]
+    assert [stored["message_id"] for stored in server.receipts()] == ["4A2E3C10"]
 
 
 def test_a_receipt_without_credentials_is_received_where_none_are_configured(serve, post):

@@ -1,4 +1,4 @@
-"""suds (PyPI) works with what `?wsdl` says."""
+"""suds (PyPI) works with what `?wsdl` and `?singleWsdl` say."""
 
 from __future__ import annotations
 
@@ -24,9 +24,18 @@ RECEIPT = {
 }
 
 
-def client(server):
+def client(server, asked="wsdl"):
     # Its cache would keep the WSDL of another test's server, and objects in /tmp.
-    return Client(f"{server.url}/soap?wsdl", cache=None)
+    return Client(f"{server.url}/soap?{asked}", cache=None)
+
+
+def test_a_receipt_is_received_also_by_the_single_wsdl(serve):
+    server = serve(ENDPOINT)
+    answer = client(server, "singleWsdl").service.SubmitDeliveryReceipt(
+        Username="ANOther.61234", PIN="BLUE.music", **RECEIPT
+    )
+    assert fields(answer) == ("4A2E3C10", 0, None)
+    assert [stored["message_id"] for stored in server.receipts()] == ["4A2E3C10"]
 
 
 def fields(answer):

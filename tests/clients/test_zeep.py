@@ -1,4 +1,4 @@
-"""zeep (PyPI) works with what `?wsdl` says."""
+"""zeep (PyPI) works with what `?wsdl` and `?singleWsdl` say."""
 
 from __future__ import annotations
 
@@ -25,6 +25,15 @@ RECEIPT = {
 
 def service(server):
     return zeep.Client(f"{server.url}/soap?wsdl").service
+
+
+def test_a_receipt_is_received_also_by_the_single_wsdl(serve):
+    server = serve(ENDPOINT)
+    answer = zeep.Client(f"{server.url}/soap?singleWsdl").service.SubmitDeliveryReceipt(
+        Username="ANOther.61234", PIN="BLUE.music", **RECEIPT
+    )
+    assert (answer.MessageIdentifier, answer.Report) == ("4A2E3C10", 0)
+    assert [stored["message_id"] for stored in server.receipts()] == ["4A2E3C10"]
 
 
 def test_a_receipt_with_credentials_is_received(serve):

@@ -64,6 +64,9 @@ def test_a_single_wsdl_has_the_schema_in_it(server, query):
             "/closed?token=t0ken%20in%20the%20URL",
         ),
         ("/closed?wsdl&token=wrong", "/closed"),
+        ("/closed/sendsms5.wsdl", "/closed"),
+        ("/closed/t0ken%20in%20the%20URL/sendsms5.wsdl", "/closed/t0ken%20in%20the%20URL"),
+        ("//closed//t0ken%20in%20the%20URL/sendsms5.wsdl/", "/closed/t0ken%20in%20the%20URL"),
     ],
 )
 def test_the_address_bears_the_token_that_it_was_asked_with(server, asked, address):
@@ -77,9 +80,33 @@ def test_the_address_bears_the_token_that_it_was_asked_with(server, asked, addre
         assert response_of(response)[1]["Report"] == "0"
 
 
-@pytest.mark.parametrize("path", ["/closed/wrong?wsdl", "/soap/anything?wsdl", "/closed/wrong/x"])
-def test_nothing_is_beneath_a_wrong_token(server, path):
+def test_the_schema_is_also_behind_the_token(server):
+    path = "/closed/t0ken%20in%20the%20URL/sendsms5.xsd"
+    assert get(server.port, path).body == contract.xsd()
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/closed/wrong?wsdl",
+        "/soap/anything?wsdl",
+        "/closed/wrong/x",
+        "/closed/wrong/sendsms5.wsdl",
+        "/soap/anything/sendsms5.wsdl",
+        "/closed/t0ken%20in%20the%20URL/x",
+        "/closed/t0ken%20in%20the%20URL/x?wsdl",
+        "/closed/t0ken%20in%20the%20URL/x/sendsms5.wsdl",
+        "/closed/sendsms5.wsdl/sendsms5.wsdl",
+    ],
+)
+def test_nothing_else_is_beneath_the_path(server, path):
     assert get(server.port, path).status == 404
+
+
+@pytest.mark.parametrize("behind", ["/sendsms5.wsdl", "/x"])
+def test_nothing_is_posted_behind_the_token(server, behind):
+    path = f"/closed/t0ken%20in%20the%20URL{behind}"
+    assert post(server.port, envelope(new_id()), path).status == 404
 
 
 def test_a_wsdl_is_made_once_for_each_address_and_few_are_remembered():

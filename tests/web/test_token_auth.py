@@ -126,7 +126,8 @@ def test_no_token_is_in_the_log(guarded):
     call(guarded, RECEIPTS, headers=bearer("secret-guess"))
     call(guarded, MESSAGES, "POST", MESSAGE, bearer("read-token"))
     assert "401 to 127.0.0.1, who asked for /api/v1/receipts: the token is not one" in guarded.log
-    assert "the token 'reader' has not the scope 'write'" in guarded.log
+    refused = "403 to 127.0.0.1, who asked for /api/v1/messages: the token 'reader' has not"
+    assert f"{refused} the scope 'write'" in guarded.log
     for secret in ("secret-guess", "read-token", "write-token"):
         assert secret not in guarded.log
 

@@ -39,6 +39,9 @@ _FORMS = ("application/x-www-form-urlencoded", "multipart/form-data")
 class SoapEndpoint:
     """Takes Connection Software's posts on one path: SOAP and forms; and serves the contract."""
 
+    levels = 2
+    """A token, and behind it one of the contract's documents."""
+
     def __init__(
         self,
         intake: Intake,
@@ -57,7 +60,7 @@ class SoapEndpoint:
     def handle(self, request: Request, rest: bytes) -> None:
         """Take the post, give the contract, or say what this URL is."""
         if request.method == b"POST":
-            if rest and not self._intake.gate.asks_token:
+            if rest and (b"/" in rest or not self._intake.gate.asks_token):
                 refuse_path(request)
             else:
                 self._post(request, rest)
@@ -153,13 +156,16 @@ class SoapEndpoint:
         self._log.taken(self._intake, taken, post.origin, post.started)
 
     def _get(self, request: Request, rest: bytes) -> None:
-        token = ""
-        if rest and rest not in _DOCUMENTS:
-            token = unquote_to_bytes(rest).decode(errors="replace")
-            if not self._intake.gate.admits_token([token]):
-                refuse_path(request)
-                return
-        asked = rest.decode() if rest in _DOCUMENTS else _asked_for(request.query)
+        path_token, _, document = rest.rpartition(b"/")
+        if document not in _DOCUMENTS and not path_token:
+            path_token, document = document, b""
+        token = unquote_to_bytes(path_token).decode(errors="replace")
+        if (path_token and not self._intake.gate.admits_token([token])) or (
+            document and document not in _DOCUMENTS
+        ):
+            refuse_path(request)
+            return
+        asked = document.decode() or _asked_for(request.query)
         if asked == contract.XSD:
             request.answer(200, contract.xsd(), XML)
             return

@@ -23,12 +23,16 @@ SWEEP = 1.0
 """Seconds between looks at idle connections: one clock for all of them instead of a timer each.
 So a time limit may be applied up to two of them late."""
 
+MOST_LEVELS = 2
+"""Segments that may stand behind a handler's path: a token, and a document behind it."""
+
 
 class Handler(Protocol):
     """Whatever answers the requests for one path. Where it takes bodies larger than the site's
     limit, it has a `max_body`, in bytes; where its errors are no plain text, a `refusal`, which
     makes a body and its content type of a status and a text; where it keeps what cannot be read,
-    a `keep_unreadable`, which is given an `Unreadable`."""
+    a `keep_unreadable`, which is given an `Unreadable`; where it is also asked for what is
+    further beneath its path than a segment, `levels`, how many segments."""
 
     def handle(self, request: Request, rest: bytes) -> None:
         """Answer `request`, now or later.
@@ -108,8 +112,8 @@ class Site(Factory):
             request.answer(500, b"something went wrong here; the log says what\n")
 
     def handler(self, path: bytes) -> tuple[Handler | None, bytes]:
-        """The handler of `path` or of the path above its last segment, and what is behind that.
-        Empty segments do not count: `//soap/` is `/soap`."""
+        """The handler of `path` or of a path above it, and what is behind that. Empty segments
+        do not count: `//soap/` is `/soap`."""
         handler = self.handlers.get(path)
         if handler is not None:
             return handler, b""
@@ -118,10 +122,11 @@ class Site(Factory):
         handler = self.handlers.get(whole)
         if handler is not None:
             return handler, b""
-        rest = segments[-1] if segments else b""
-        handler = self.handlers.get(whole[: -len(rest) - 1])
-        if handler is not None:
-            return handler, rest
+        for levels in range(1, MOST_LEVELS + 1):
+            above, *beneath = whole.rsplit(b"/", levels)
+            handler = self.handlers.get(above)
+            if handler is not None and levels <= getattr(handler, "levels", 1):
+                return handler, b"/".join(beneath)
         path = b"/" + path.lstrip(b"/")
         for beginning, tree in self.trees.items():
             if path.startswith(beginning):
