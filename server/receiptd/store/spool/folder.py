@@ -19,8 +19,9 @@ from receiptd.store.database.engine import sqlite_file
 from receiptd.store.database.errors import StoreError
 from receiptd.store.spool import quarantine
 from receiptd.store.spool.attempts import SUFFIX
+from receiptd.store.spool.files import sync_folder
 from receiptd.store.spool.records import VERSION, Entry, encode
-from receiptd.store.spool.segment import Batch, Segment, sync_folder
+from receiptd.store.spool.segment import Batch, Segment
 
 SEGMENT_SIZE = 64 * 1024 * 1024
 """Bytes after which a new segment is begun, so that what is drained can be deleted."""
