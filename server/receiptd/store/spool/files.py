@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
+import socket
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
+from secrets import token_hex
 
 
 def is_at(path: Path, descriptor: int) -> bool:
@@ -82,3 +85,47 @@ def sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def make_folder(folder: Path) -> None:
+    """Make `folder`, for its owner alone, where it is missing; its name is on disk then.
+
+    :raises OSError: where that cannot be done.
+    """
+    if not folder.is_dir():
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        sync_folder(folder.parent)
+
+
+def try_writing(folder: Path, data: bytes) -> None:
+    """Write `data` to a new file in `folder`, sync it, and delete the file.
+
+    :raises OSError: where the disk does not take it.
+    """
+    path = folder / f"room-{os.getpid()}-{token_hex(3)}.spool.new"
+    try:
+        with open(path, "xb", opener=_own) as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+    finally:
+        with suppress(OSError):
+            path.unlink()
+
+
+def _own(path: str, flags: int) -> int:
+    """Open for its owner alone."""
+    return os.open(path, flags, 0o600)
+
+
+def new_path(folder: Path, number: int) -> Path:
+    """A path that no segment has had: its number, the host, the process, and random digits."""
+    host = re.sub(r"[^A-Za-z0-9._]", "_", socket.gethostname()) or "host"
+    return folder / f"{number:08d}-{host}-{os.getpid()}-{token_hex(3)}.spool"
+
+
+def number_of(path: Path) -> int:
+    """The number that a segment's name begins with, its place in the order of time; 0 where the
+    name has none."""
+    digits = path.name.partition("-")[0]
+    return int(digits) if digits.isdigit() else 0
