@@ -16,9 +16,7 @@ from sqlalchemy import Connection, Engine
 from receiptd.message import progress
 from receiptd.receipt import Kind, Outcome, State, Verdict
 from receiptd.store.candidates import (
-    MOST_KEYS,
     UNCHECKED,
-    Lookup,
     Match,
     Policy,
     Report,
@@ -28,6 +26,7 @@ from receiptd.store.candidates import (
     write_progress,
 )
 from receiptd.store.events import EventWriter
+from receiptd.store.lookup import MOST_KEYS, Lookup
 from receiptd.store.phone import e164
 from receiptd.store.schema import BUCKET_BITS, iso
 

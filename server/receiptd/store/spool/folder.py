@@ -4,23 +4,18 @@ from __future__ import annotations
 
 import errno
 import os
-import re
-import socket
-import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from secrets import token_hex
 from threading import Lock
-
-from twisted.logger import Logger
 
 from receiptd.store.database.engine import sqlite_file
 from receiptd.store.database.errors import StoreError
 from receiptd.store.spool import quarantine
-from receiptd.store.spool.attempts import SUFFIX
+from receiptd.store.spool.custody import Custody, sweep
+from receiptd.store.spool.files import make_folder, new_path, number_of, try_writing
 from receiptd.store.spool.records import VERSION, Entry, encode
-from receiptd.store.spool.segment import Batch, Segment, sync_folder
+from receiptd.store.spool.segment import Batch, Segment
 
 SEGMENT_SIZE = 64 * 1024 * 1024
 """Bytes after which a new segment is begun, so that what is drained can be deleted."""
@@ -30,11 +25,6 @@ LIMIT = 1024 * 1024 * 1024
 
 _ROOM = bytes(128 * 1024)
 """As much as a post's record may well have."""
-
-_STALE = 60.0
-"""Seconds after which a segment that was begun and not finished is an accident's."""
-
-_log = Logger(namespace="receiptd.store")
 
 
 class SpoolFull(Exception):
@@ -70,15 +60,10 @@ class Spool:
         self._segments: list[Segment] = []
         self._active: Segment | None = None
         self._lock = Lock()
-        self.unusable: dict[Path, str] = {}
-        """Segments that are left alone, with what is wrong with them."""
+        self._custody = Custody()
         self.records_set_aside = 0
         """How many records are set aside in the folder, when they were last counted."""
         self._unreadable: set[Path] = set()
-        # Those that were removed and could not be written anew.
-        self._lost: set[Path] = set()
-        # Whether it has been told that the spool cannot be kept in order.
-        self._untidy = False
 
     def open(self) -> None:
         """Make the folder where it is missing.
@@ -86,7 +71,7 @@ class Spool:
         :raises StoreError: where it cannot be written to.
         """
         try:
-            self._make_folder()
+            make_folder(self.folder)
         except OSError as error:
             raise StoreError(
                 f"{self.folder}: cannot be made, for receipts that come while the database does "
@@ -94,6 +79,11 @@ class Spool:
             ) from None
         if not os.access(self.folder, os.R_OK | os.W_OK | os.X_OK):
             raise StoreError(f"{self.folder}: not writable. Name another folder with store.spool")
+
+    @property
+    def unusable(self) -> Mapping[Path, str]:
+        """Segments that are left alone, with what is wrong with them."""
+        return self._custody.unusable
 
     @property
     def records(self) -> int:
@@ -133,20 +123,13 @@ class Spool:
 
     def has_room(self) -> bool:
         """Whether it would take a post now: found out by writing one's worth of bytes."""
-        path = self.folder / f"room-{os.getpid()}-{token_hex(3)}.spool.new"
         try:
             if not self._fitting([_ROOM]):
                 return False
-            self._make_folder()
-            with open(path, "xb", opener=_own) as file:
-                file.write(_ROOM)
-                file.flush()
-                os.fsync(file.fileno())
+            make_folder(self.folder)
+            try_writing(self.folder, _ROOM)
         except OSError:
             return False
-        finally:
-            with suppress(OSError):
-                path.unlink()
         return True
 
     def adopt(self) -> bool:
@@ -163,23 +146,22 @@ class Spool:
                 try:
                     segment = Segment.adopt(path)
                 except OSError as error:
-                    self._leave(path, f"cannot be opened: {error.strerror}")
+                    self._custody.leave(path, f"cannot be opened: {error.strerror}")
                     continue
                 if segment is None:
                     continue
                 if segment.version == VERSION:
                     adopted.append(segment)
                 else:
-                    self._leave(path, f"is of the format {segment.version}: upgrade receiptd")
+                    self._custody.leave_newer(path, segment.version)
                     segment.close()
             # By name, which is the order in which they were begun.
             self._segments = sorted(self._segments + adopted, key=lambda each: each.path.name)
-            self._sweep()
+            sweep(self.folder)
         return bool(adopted)
 
     def count(self) -> None:
-        """See what is in the segments that were adopted, so that `records` tells of them too.
-        Takes a moment for each."""
+        """Count the records of adopted segments, for `records`. Takes a moment for each."""
         for segment in tuple(self._segments):
             if not segment.scanned:
                 with suppress(OSError):  # `head` meets it again, and tells
@@ -220,7 +202,7 @@ class Spool:
 
         :raises OSError: where it cannot be written.
         """
-        self._make_folder()
+        make_folder(self.folder)
         path = quarantine.path_of(batch.segment.path)
         quarantine.keep(path, encode(entry.submission, entry.received_at))
         self.count_set_aside()
@@ -244,10 +226,10 @@ class Spool:
                 if segment is None:
                     continue
                 if segment.version != VERSION:
-                    self._leave(path, f"is of the format {segment.version}: upgrade receiptd")
+                    self._custody.leave_newer(path, segment.version)
                     segment.close()
                     continue
-                segment.rename(self._named(self._next_number()))
+                segment.rename(new_path(self.folder, self._next_number()))
                 segment.scan()
                 self._segments.append(segment)
                 records += segment.records
@@ -261,11 +243,6 @@ class Spool:
             for segment in self._segments:
                 segment.close()
             self._segments, self._active = [], None
-
-    def _make_folder(self) -> None:
-        if not self.folder.is_dir():
-            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            sync_folder(self.folder.parent)
 
     def _fitting(self, records: Sequence[bytes]) -> int:
         """How many of the records, from the first, the limit allows."""
@@ -286,118 +263,37 @@ class Spool:
         active = self._active
         if active is None or active.size >= self._segment_size or not active.whole:
             self._rescue()
-            self._make_folder()
-            active = self._active = Segment.create(self._named(self._next_number()))
+            make_folder(self.folder)
+            active = self._active = Segment.create(new_path(self.folder, self._next_number()))
             self._segments.append(active)
         return active
 
     def _next_number(self) -> int:
         """A number above all that are there, whoever began them: names sort in the order of time,
-        also when the clock does not go by it."""
+        also when the clock was set back."""
         paths = [*self._paths(), *(segment.path for segment in self._segments)]
-        return 1 + max(map(_number, paths), default=0)
-
-    def _named(self, number: int) -> Path:
-        """A name that no segment has had."""
-        host = re.sub(r"[^A-Za-z0-9._]", "_", socket.gethostname()) or "host"
-        return self.folder / f"{number:08d}-{host}-{os.getpid()}-{token_hex(3)}.spool"
+        return 1 + max(map(number_of, paths), default=0)
 
     def _rescue(self, *, last: bool = False) -> None:
-        """Write anew the segments whose files somebody removed, which can be read only as long
-        as this process has them open.
-
-        :param last: whether those that could not be written are tried again. Else that would be
-            done with every post, of a whole segment.
-        """
+        """Write anew the segments whose files somebody removed; see `Custody.rescue`."""
         for segment in self._segments:
-            path = segment.path
-            if segment.position >= segment.size or (path in self._lost and not last):
-                continue
-            try:
-                if not segment.removed:
-                    continue
-                self._make_folder()
-                # Of the same number, which is its place in the order of time.
-                segment.write_anew(self._named(_number(path)))
-            except OSError as error:
-                self._lost.add(path)
-                _log.critical(
-                    "{path}: was removed while it was in use, and what waits in it cannot be "
-                    "written to a new file: {error}. It is lost if this process ends before the "
-                    "database has stored it",
-                    path=path,
-                    error=error.strerror or error,
-                )
-            else:
-                _log.error(
-                    "{path}: was removed while it was in use. What waits in it is in {new} now",
-                    path=path,
-                    new=segment.path,
-                )
+            self._custody.rescue(
+                segment, new_path(self.folder, number_of(segment.path)), last=last
+            )
 
     def _paths(self) -> list[Path]:
         return sorted(self.folder.glob("*.spool"))
 
     def _tidy(self, segment: Segment) -> None:
         """Put on disk what was drained of `segment`."""
-        try:
-            if segment.position < segment.size:
-                segment.advance(segment.position)
-            else:
-                self._remove(segment)
-        except OSError as error:
-            if not self._untidy:
-                self._untidy = True
-                _log.error(
-                    "{path}: that its records are stored cannot be written there: {error}. They "
-                    "are stored all the same",
-                    path=segment.path,
-                    error=error.strerror or error,
-                )
-        else:
-            self._untidy = False
+        if self._custody.tidy(segment):
+            self._segments.remove(segment)
 
     def _give_up(self, segment: Segment, error: OSError) -> None:
         """Leave a segment that cannot be read to another process, or to people."""
-        self._leave(segment.path, f"cannot be read: {error.strerror or error}")
+        self._custody.leave(segment.path, f"cannot be read: {error.strerror or error}")
         self._unreadable.add(segment.path)
         self._segments.remove(segment)
         if segment is self._active:
             self._active = None
         segment.close()
-
-    def _remove(self, segment: Segment) -> None:
-        kept = segment.remove()
-        self._segments.remove(segment)
-        if kept is not None:
-            _log.error(
-                "{kept}: a part of this file of the spool was damaged, as by a crash while it "
-                "was written; all records that are whole were stored. It is kept to be looked at",
-                kept=kept,
-            )
-
-    def _leave(self, path: Path, text: str) -> None:
-        if path not in self.unusable:
-            self.unusable[path] = text
-            _log.error("{path}: {text}. The records in it wait", path=path, text=text)
-
-    def _sweep(self) -> None:
-        """Delete what processes left that ended while they began a segment: nothing is in it."""
-        for path in self.folder.glob("*.spool.new"):
-            with suppress(OSError):
-                if time.time() - path.stat().st_mtime > _STALE:
-                    path.unlink()
-        for path in self.folder.glob("*" + SUFFIX):
-            with suppress(OSError):
-                if not path.with_suffix(".spool").exists():
-                    path.unlink()
-
-
-def _own(path: str, flags: int) -> int:
-    """Open for its owner alone."""
-    return os.open(path, flags, 0o600)
-
-
-def _number(path: Path) -> int:
-    digits = path.name.partition("-")[0]
-    return int(digits) if digits.isdigit() else 0

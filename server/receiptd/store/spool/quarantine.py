@@ -12,8 +12,9 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
+from receiptd.store.spool.files import is_at, sync_folder, write
 from receiptd.store.spool.records import VERSION
-from receiptd.store.spool.segment import HEADER, HEADER_SIZE, Segment, is_at, sync_folder, write
+from receiptd.store.spool.segment import HEADER, HEADER_SIZE, Segment
 
 SUFFIX = ".refused"
 

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 import re
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from secrets import token_hex
 from typing import NamedTuple
@@ -16,6 +14,7 @@ from typing import NamedTuple
 from twisted.logger import Logger
 
 from receiptd.store.spool.attempts import Attempts
+from receiptd.store.spool.files import begun, is_at, locked, sync_folder, write
 from receiptd.store.spool.records import VERSION, Entry, decode, payload_of
 
 HEADER = b"receiptd spool %d, drained to %012d\n"
@@ -93,17 +92,8 @@ class Segment:
     @classmethod
     def adopt(cls, path: Path) -> Segment | None:
         """The segment at `path` with its lock, None where another process has it."""
-        try:
-            descriptor = os.open(path, os.O_RDWR)
-        except FileNotFoundError:
-            return None
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            os.close(descriptor)
-            return None
-        if not is_at(path, descriptor):  # drained, and deleted or renamed, before it was locked
-            os.close(descriptor)
+        descriptor = locked(path)
+        if descriptor is None:
             return None
         try:
             return cls(path, descriptor)
@@ -297,53 +287,3 @@ class Segment:
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """What the system says of a disk, a quota or a file that is full."""
-
-
-def is_at(path: Path, descriptor: int) -> bool:
-    """Whether `descriptor` is of the file that is at `path` now."""
-    try:
-        return os.path.samestat(path.stat(), os.fstat(descriptor))
-    except FileNotFoundError:
-        return False
-
-
-def begun(path: Path, content: Iterable[bytes]) -> int:
-    """Begin a segment; returns its descriptor. It has its name once it is locked and has its
-    content, so that nobody ever adopts it as long as this process lives."""
-    unfinished = path.with_name(path.name + ".new")
-    descriptor = os.open(unfinished, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        size = 0
-        for chunk in content:
-            write(descriptor, chunk, size)
-            size += len(chunk)
-        os.fsync(descriptor)
-        unfinished.rename(path)
-        sync_folder(path.parent)
-    except OSError:
-        os.close(descriptor)
-        with suppress(OSError):
-            unfinished.unlink()
-        raise
-    return descriptor
-
-
-def write(descriptor: int, data: bytes, offset: int) -> None:
-    """Write all of `data` at `offset`.
-
-    :raises OSError: where the disk does not take all; a part of it may be there then.
-    """
-    rest = memoryview(data)
-    while rest:
-        written = os.pwrite(descriptor, rest, offset)
-        rest, offset = rest[written:], offset + written
-
-
-def sync_folder(folder: Path) -> None:
-    """See that the names in `folder` are on disk."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
