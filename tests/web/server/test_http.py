@@ -336,8 +336,8 @@ def test_whoever_sends_and_never_reads_fills_no_memory(serve):
         assert resident(server.process.pid) - before < 50_000_000
 
 
-def test_whoever_reads_late_gets_all_answers(serve):
-    server = serve()
+def test_whoever_reads_late_gets_all_answers(pooled):
+    server = pooled()
     number = 3000
     with closing(socket.create_connection(("127.0.0.1", server.port), 10)) as connection:
         sender = threading.Thread(
