@@ -41,7 +41,11 @@ def pytest_configure(config: pytest.Config) -> None:
         kit.server.DEADLINE *= 10
 
 
-LONGEST = ("test_bench", "test_processes", "test_signals", "test_tls", "test_database_late")
+LONGEST = (
+    *("test_processes", "test_bench", "test_database_late", "test_signals", "test_torture"),
+    *("test_tls", "test_fallback", "test_venv", "test_limits", "test_hostile_corpus"),
+)
+"""The files that take longest, the longest first."""
 
 
 POSTGRESQL = {"postgresql", "own_postgresql", "new_postgresql_database"}
@@ -89,7 +93,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
     What the options leave out is deselected, and counted as such.
     """
-    items.sort(key=lambda item: item.path.stem not in LONGEST)
+    order = {stem: place for place, stem in enumerate(LONGEST)}
+    items.sort(key=lambda item: order.get(item.path.stem, len(order)))
     left_out: list[pytest.Item] = []
     if config.getoption("--fast"):
         left_out = [item for item in items if not _is_fast(item)]
