@@ -263,7 +263,7 @@ class Postgresql:
 
 @pytest.fixture(scope="session")
 def postgresql() -> Iterator[Postgresql]:
-    """A PostgreSQL server for all tests."""
+    """A PostgreSQL server for all tests of this process, which come one after another."""
     server = Postgresql()
     server.forget_durability()
     yield server
@@ -271,12 +271,11 @@ def postgresql() -> Iterator[Postgresql]:
 
 
 @pytest.fixture
-def own_postgresql() -> Iterator[Postgresql]:
-    """A PostgreSQL server that the test may stop."""
-    server = Postgresql()
-    yield server
-    server.start()
-    server.remove()
+def own_postgresql(postgresql: Postgresql) -> Iterator[Postgresql]:
+    """A PostgreSQL server that the test may stop: nobody else uses it meanwhile, and it runs
+    again afterwards. (To make one for each test would take seconds.)"""
+    yield postgresql
+    postgresql.start()
 
 
 @pytest.fixture

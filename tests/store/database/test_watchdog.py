@@ -13,7 +13,7 @@ from receiptd.store.database.connection import WriterConnection
 
 @pytest.fixture
 def engine(own_postgresql):
-    engine = new_engine(own_postgresql.url(own_postgresql.new_database()))
+    engine = new_engine(own_postgresql.url(own_postgresql.new_database(migrated=True)))
     yield engine
     engine.dispose()
 
