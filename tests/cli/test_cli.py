@@ -16,34 +16,26 @@ from datetime import UTC, datetime, timedelta
 
 import click
 import pytest
-from click.testing import CliRunner
 
+from kit.command_line import run
 from kit.server import CSOFT, SAMPLES, environment
-from kit.store import Store, receipt, rejection
+from kit.store import receipt, rejection
 from kit.terminal import on_terminal
 from kit.wire import post
 from receiptd import __version__
 from receiptd.cli import main
 from receiptd.cli.options import Moment
 from receiptd.receipt import Kind, State
-from receiptd.store.database.engine import open_engine
-from receiptd.store.database.migrating import upgrade
 
 HEAVY = ("pydantic", "sqlalchemy", "twisted", "rich", "lxml", "spyne", "alembic", "phonenumbers")
 
 
 @pytest.fixture(autouse=True)
-def _folder(tmp_path, monkeypatch):
-    """A working directory of its own, and an environment without receiptd's variables."""
-    monkeypatch.chdir(tmp_path)
+def _environment(monkeypatch):
+    """An environment without receiptd's variables."""
     for name in list(os.environ):
         if name.upper().startswith("RECEIPTD_"):
             monkeypatch.delenv(name)
-
-
-def run(*arguments):
-    """The command in this process."""
-    return CliRunner().invoke(main, arguments, prog_name="receiptd")
 
 
 def process(*arguments, **options):
@@ -56,17 +48,6 @@ def process(*arguments, **options):
         env=environment() | options.pop("env", {}),
         **options,
     )
-
-
-@pytest.fixture
-def store(tmp_path):
-    """A writer on `receiptd.db` of the working directory."""
-    engine = open_engine(f"sqlite:///{tmp_path / 'receiptd.db'}")
-    upgrade(engine)
-    store = Store(engine)
-    yield store
-    store.writer.stop()
-    engine.dispose()
 
 
 def test_the_version_comes_at_once():

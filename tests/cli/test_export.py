@@ -20,32 +20,13 @@ from sqlalchemy import create_engine, make_url
 from kit.command_line import peak_memory, run, start
 from kit.server import environment, wait_until
 from kit.soap import MINIMAL
-from kit.store import Store, receipt
+from kit.store import Store, new_engine, receipt
 from kit.terminal import on_terminal
 from kit.wire import post
 from receiptd.cli.exporting import COLUMNS
 from receiptd.message import Message
 from receiptd.receipt import Kind, State
-from receiptd.store.database.engine import open_engine
-from receiptd.store.database.migrating import upgrade
 from receiptd.store.spool.folder import Spool
-
-
-@pytest.fixture(autouse=True)
-def _folder(tmp_path, monkeypatch):
-    """A working directory of its own."""
-    monkeypatch.chdir(tmp_path)
-
-
-@pytest.fixture
-def store(tmp_path):
-    """A writer on `receiptd.db` of the working directory."""
-    engine = open_engine(f"sqlite:///{tmp_path / 'receiptd.db'}")
-    upgrade(engine)
-    store = Store(engine, spool=Spool(tmp_path / "spool"))
-    yield store
-    store.writer.stop()
-    engine.dispose()
 
 
 def fill(store: Store, count: int) -> None:
@@ -301,10 +282,9 @@ def test_tail_begins_where_it_is_told(store, tail):
 
 
 def test_tail_survives_a_database_that_does_not_answer(new_postgresql_database, tail, tmp_path):
-    url = new_postgresql_database()
+    url = new_postgresql_database(migrated=True)
     name = make_url(url).database
-    engine = open_engine(url)
-    upgrade(engine)
+    engine = new_engine(url)
     store = Store(engine, spool=Spool(tmp_path / "spool"))
     store.outcomes(receipt("before"))
     tailing = tail("--json", "--database", url)
@@ -330,8 +310,7 @@ def test_tail_survives_a_database_that_does_not_answer(new_postgresql_database, 
 
 
 def test_prune_deletes_what_is_old_and_says_how_much(tmp_path):
-    engine = open_engine(f"sqlite:///{tmp_path / 'receiptd.db'}")
-    upgrade(engine)
+    engine = new_engine(f"sqlite:///{tmp_path / 'receiptd.db'}")
     days = [datetime.now(UTC) - timedelta(days=10)]
     store = Store(engine, spool=Spool(tmp_path / "spool"), now=lambda: days[0])
     store.outcomes(receipt("old"), receipt("older"))

@@ -16,33 +16,14 @@ import pytest
 from kit.command_line import run, start
 from kit.server import wait_until
 from kit.soap import MINIMAL
-from kit.store import Store, receipt
+from kit.store import Store, new_engine, receipt
 from kit.terminal import on_terminal
 from kit.wire import post
 from receiptd.message import Message
 from receiptd.receipt import State
-from receiptd.store.database.engine import open_engine
-from receiptd.store.database.migrating import upgrade
 from receiptd.store.spool.folder import Spool
 
 HEADER = "provider,message_id,recipient\n"
-
-
-@pytest.fixture(autouse=True)
-def _folder(tmp_path, monkeypatch):
-    """A working directory of its own."""
-    monkeypatch.chdir(tmp_path)
-
-
-@pytest.fixture
-def store(tmp_path):
-    """A writer on `receiptd.db` of the working directory."""
-    engine = open_engine(f"sqlite:///{tmp_path / 'receiptd.db'}")
-    upgrade(engine)
-    store = Store(engine, spool=Spool(tmp_path / "spool"))
-    yield store
-    store.writer.stop()
-    engine.dispose()
 
 
 def url(server) -> str:
@@ -431,8 +412,7 @@ def test_filters_reach_the_query(store):
 
 
 def test_messages_that_wait_too_long_are_found(tmp_path):
-    engine = open_engine(f"sqlite:///{tmp_path / 'receiptd.db'}")
-    upgrade(engine)
+    engine = new_engine(f"sqlite:///{tmp_path / 'receiptd.db'}")
     then = datetime.now(UTC) - timedelta(hours=7)
     store = Store(engine, spool=Spool(tmp_path / "spool"), now=lambda: then)
     store.register(Message("csoft", "waits"), Message("csoft", "done"))

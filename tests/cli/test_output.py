@@ -15,25 +15,12 @@ from hypothesis import strategies as st
 
 from kit.command_line import run, start
 from kit.server import environment
-from kit.store import Store, receipt, rejection
+from kit.store import receipt, rejection
 from kit.terminal import on_terminal
 from receiptd.cli.exporting import no_formula
 from receiptd.message import Message
-from receiptd.store.database.engine import open_engine
-from receiptd.store.database.migrating import upgrade
 
 EVIL = "a\x1b[2Jb\x9bc\x07d\u202ee"
-
-
-@pytest.fixture
-def store(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    engine = open_engine(f"sqlite:///{tmp_path / 'receiptd.db'}")
-    upgrade(engine)
-    store = Store(engine)
-    yield store
-    store.writer.stop()
-    engine.dispose()
 
 
 COMMANDS = [

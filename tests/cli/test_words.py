@@ -5,23 +5,9 @@ from __future__ import annotations
 import pytest
 
 from kit.command_line import run
-from kit.store import Store, receipt
+from kit.store import receipt
 from kit.terminal import on_terminal
 from receiptd.message import Message
-from receiptd.store.database.engine import open_engine
-from receiptd.store.database.migrating import upgrade
-
-
-@pytest.fixture
-def store(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    engine = open_engine(f"sqlite:///{tmp_path / 'receiptd.db'}")
-    upgrade(engine)
-    store = Store(engine)
-    yield store
-    store.writer.stop()
-    engine.dispose()
-
 
 LISTS = [["receipts", "list"], ["receipts", "export"], ["receipts", "tail"], ["rejected", "list"]]
 

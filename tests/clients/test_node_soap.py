@@ -66,8 +66,8 @@ def post(program):
     return post
 
 
-def test_a_receipt_with_credentials_is_received(serve, post):
-    server = serve(ENDPOINT)
+def test_a_receipt_with_credentials_is_received(pooled, post):
+    server = pooled(ENDPOINT)
     assert post(server, {"receipt": CREDENTIALS | RECEIPT}) == [
         {"MessageIdentifier": "4A2E3C10", "Report": 0}
     ]
@@ -81,30 +81,30 @@ def test_a_receipt_with_credentials_is_received(serve, post):
     )
 
 
-def test_a_receipt_is_received_also_by_the_single_wsdl(serve, post):
-    server = serve(ENDPOINT)
-    assert post(server, {"receipt": CREDENTIALS | RECEIPT}, asked="singleWsdl") == [
+def test_a_receipt_is_received_also_by_the_single_wsdl(pooled, post):
+    server = pooled(ENDPOINT)
+    assert post(pooledr, {"receipt": CREDENTIALS | RECEIPT}, asked="singleWsdl") == [
         {"MessageIdentifier": "4A2E3C10", "Report": 0}
     ]
     assert [stored["message_id"] for stored in server.receipts()] == ["4A2E3C10"]
 
 
-def test_a_receipt_without_credentials_is_received_where_none_are_configured(serve, post):
-    server = serve()
+def test_a_receipt_without_credentials_is_received_where_none_are_configured(pooled, post):
+    server = pooled()
     assert post(server, {"receipt": RECEIPT}) == [{"MessageIdentifier": "4A2E3C10", "Report": 0}]
     assert [stored["message_id"] for stored in server.receipts()] == ["4A2E3C10"]
 
 
-def test_without_the_right_credentials_the_answer_is_invalid_login(serve, post):
-    server = serve(ENDPOINT)
+def test_without_the_right_credentials_the_answer_is_invalid_login(pooled, post):
+    server = pooled(ENDPOINT)
     wrong = CREDENTIALS | {"PIN": "BLUE.noise"}
     refused = {"MessageIdentifier": "4A2E3C10", "Report": 2, "Text": "Invalid login"}
     assert post(server, {"receipt": wrong | RECEIPT}, {"receipt": RECEIPT}) == [refused, refused]
     assert server.receipts() == []
 
 
-def test_an_unusual_timestamp_is_the_time_it_means(serve, post):
-    server = serve()
+def test_an_unusual_timestamp_is_the_time_it_means(pooled, post):
+    server = pooled()
     receipt = RECEIPT | {"Timestamp1": "2009-06-09T16:22:01.234+05:30"}
     assert post(server, {"receipt": receipt})[0]["Report"] == 0
     (stored,) = server.receipts()
@@ -113,8 +113,8 @@ def test_an_unusual_timestamp_is_the_time_it_means(serve, post):
     )
 
 
-def test_the_client_reads_a_fault(serve, post):
-    server = serve()
+def test_the_client_reads_a_fault(pooled, post):
+    server = pooled()
     (answer,) = post(server, {"receipt": RECEIPT, "header": FAULTY_HEADER})
     assert answer["fault"].endswith(":MustUnderstand")
     assert answer["text"]

@@ -43,8 +43,8 @@ def fields(answer):
     return answer.MessageIdentifier, answer.Report, getattr(answer, "Text", None)
 
 
-def test_a_receipt_with_credentials_is_received(serve):
-    server = serve(ENDPOINT)
+def test_a_receipt_with_credentials_is_received(pooled):
+    server = pooled(ENDPOINT)
     answer = client(server).service.SubmitDeliveryReceipt(
         Username="ANOther.61234", PIN="BLUE.music", **RECEIPT
     )
@@ -57,8 +57,8 @@ def test_a_receipt_with_credentials_is_received(serve):
     assert datetime.fromisoformat(stored["reported_at"]) == RECEIPT["Timestamp1"]
 
 
-def test_a_receipt_without_credentials_is_received_where_none_are_configured(serve):
-    server = serve()
+def test_a_receipt_without_credentials_is_received_where_none_are_configured(pooled):
+    server = pooled()
     answer = client(server).service.SubmitDeliveryReceipt(**RECEIPT)
     assert fields(answer) == ("4A2E3C10", 0, None)
     assert [stored["message_id"] for stored in server.receipts()] == ["4A2E3C10"]
@@ -71,15 +71,15 @@ def test_a_receipt_without_credentials_is_received_where_none_are_configured(ser
         pytest.param({}, id="none"),
     ],
 )
-def test_without_the_right_credentials_the_answer_is_invalid_login(serve, credentials):
-    server = serve(ENDPOINT)
+def test_without_the_right_credentials_the_answer_is_invalid_login(pooled, credentials):
+    server = pooled(ENDPOINT)
     answer = client(server).service.SubmitDeliveryReceipt(**credentials, **RECEIPT)
     assert fields(answer) == ("4A2E3C10", 2, "Invalid login")
     assert server.receipts() == []
 
 
-def test_an_unusual_timestamp_is_the_time_it_means(serve):
-    server = serve()
+def test_an_unusual_timestamp_is_the_time_it_means(pooled):
+    server = pooled()
     half_past = timezone(timedelta(hours=5, minutes=30))
     receipt = RECEIPT | {"Timestamp1": datetime(2009, 6, 9, 16, 22, 1, 234567, half_past)}
     assert client(server).service.SubmitDeliveryReceipt(**receipt).Report == 0
@@ -89,8 +89,8 @@ def test_an_unusual_timestamp_is_the_time_it_means(serve):
     )
 
 
-def test_the_client_reads_a_fault(serve):
-    server = serve()
+def test_the_client_reads_a_fault(pooled):
+    server = pooled()
     header = Element("Transaction", ns=("t", "urn:x"))
     header.set("SOAP-ENV:mustUnderstand", "1")
     caller = client(server)

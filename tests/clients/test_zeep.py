@@ -27,8 +27,8 @@ def service(server):
     return zeep.Client(f"{server.url}/soap?wsdl").service
 
 
-def test_a_receipt_is_received_also_by_the_single_wsdl(serve):
-    server = serve(ENDPOINT)
+def test_a_receipt_is_received_also_by_the_single_wsdl(pooled):
+    server = pooled(ENDPOINT)
     answer = zeep.Client(f"{server.url}/soap?singleWsdl").service.SubmitDeliveryReceipt(
         Username="ANOther.61234", PIN="BLUE.music", **RECEIPT
     )
@@ -36,8 +36,8 @@ def test_a_receipt_is_received_also_by_the_single_wsdl(serve):
     assert [stored["message_id"] for stored in server.receipts()] == ["4A2E3C10"]
 
 
-def test_a_receipt_with_credentials_is_received(serve):
-    server = serve(ENDPOINT)
+def test_a_receipt_with_credentials_is_received(pooled):
+    server = pooled(ENDPOINT)
     answer = service(server).SubmitDeliveryReceipt(
         Username="ANOther.61234", PIN="BLUE.music", **RECEIPT
     )
@@ -50,15 +50,15 @@ def test_a_receipt_with_credentials_is_received(serve):
     assert datetime.fromisoformat(stored["reported_at"]) == RECEIPT["Timestamp1"]
 
 
-def test_a_receipt_without_credentials_is_received_where_none_are_configured(serve):
-    server = serve()
+def test_a_receipt_without_credentials_is_received_where_none_are_configured(pooled):
+    server = pooled()
     answer = service(server).SubmitDeliveryReceipt(**RECEIPT)
     assert (answer.MessageIdentifier, answer.Report, answer.Text) == ("4A2E3C10", 0, None)
     assert [stored["message_id"] for stored in server.receipts()] == ["4A2E3C10"]
 
 
-def test_nil_credentials_are_none(serve):
-    server = serve()
+def test_nil_credentials_are_none(pooled):
+    server = pooled()
     answer = service(server).SubmitDeliveryReceipt(
         Username=zeep.xsd.Nil, PIN=zeep.xsd.Nil, **RECEIPT
     )
@@ -74,8 +74,8 @@ def test_nil_credentials_are_none(serve):
         pytest.param({}, id="none"),
     ],
 )
-def test_without_the_right_credentials_the_answer_is_invalid_login(serve, credentials):
-    server = serve(ENDPOINT)
+def test_without_the_right_credentials_the_answer_is_invalid_login(pooled, credentials):
+    server = pooled(ENDPOINT)
     answer = service(server).SubmitDeliveryReceipt(**credentials, **RECEIPT)
     assert (answer.MessageIdentifier, answer.Report, answer.Text) == (
         "4A2E3C10",
@@ -105,16 +105,16 @@ def test_without_the_right_credentials_the_answer_is_invalid_login(serve, creden
         ),
     ],
 )
-def test_an_unusual_timestamp_is_the_time_it_means(serve, timestamp, meant):
-    server = serve()
+def test_an_unusual_timestamp_is_the_time_it_means(pooled, timestamp, meant):
+    server = pooled()
     receipt = RECEIPT | {"Timestamp1": timestamp}
     assert service(server).SubmitDeliveryReceipt(**receipt).Report == 0
     (stored,) = server.receipts()
     assert datetime.fromisoformat(stored["reported_at"]) == meant
 
 
-def test_the_client_reads_a_fault(serve):
-    server = serve()
+def test_the_client_reads_a_fault(pooled):
+    server = pooled()
     header = etree.fromstring(
         '<t:Transaction xmlns:t="urn:x" xmlns:s="http://schemas.xmlsoap.org/soap/envelope/"'
         ' s:mustUnderstand="1"/>'

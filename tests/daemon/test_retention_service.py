@@ -11,12 +11,10 @@ from twisted.internet.task import Clock
 from twisted.logger import globalLogPublisher
 from twisted.python.failure import Failure
 
-from kit.store import Store, receipt
+from kit.store import Store, new_engine, receipt
 from receiptd.config import load
 from receiptd.daemon.retention_service import EVERY, FIRST, RetentionService
 from receiptd.daemon.service import Daemon
-from receiptd.store.database.engine import open_engine
-from receiptd.store.database.migrating import upgrade
 from receiptd.store.spool.folder import Spool
 
 
@@ -41,8 +39,7 @@ class Reactor(Clock):
 @pytest.fixture
 def store(tmp_path):
     """A writer, a year ago."""
-    engine = open_engine(f"sqlite:///{tmp_path / 'receipts.db'}")
-    upgrade(engine)
+    engine = new_engine(f"sqlite:///{tmp_path / 'receipts.db'}")
     then = datetime.now(UTC) - timedelta(days=365)
     store = Store(engine, spool=Spool(tmp_path / "spool"), now=lambda: then)
     yield store

@@ -61,6 +61,16 @@ def kept(provider: Provider, row: Unread) -> Receipt:
     return receipt
 
 
+def refuses(provider: Provider, row: Nonsense) -> None:
+    """Assert that a post with nonsense gets a 400 whose one line names the field."""
+    field, text, reply = refused(provider, row.request)
+    assert field == row.field
+    assert field in text
+    assert row.says in text
+    assert reply == Reply(400, f"{text}\n".encode())
+    assert "\n" not in text
+
+
 def label(row: Any) -> Any:
     """How pytest calls a row."""
     return row.label if isinstance(row, (Case, Nonsense, Unread)) else None

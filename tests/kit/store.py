@@ -9,8 +9,11 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine, select
 
+from kit.server import new_database
 from receiptd.message import Message
 from receiptd.receipt import Kind, Receipt, Rejection, State
+from receiptd.store.database.engine import open_engine, sqlite_file
+from receiptd.store.database.migrating import upgrade
 from receiptd.store.matching import Policy
 from receiptd.store.schema import messages, receipts, rejected_posts
 from receiptd.store.writer import Quota, Result, Stored, Submission, Writer
@@ -63,6 +66,18 @@ def rejection(text: str = "nonsense", **fields: Any) -> Rejection:
         "raw": b"raw",
     }
     return Rejection(**defaults | fields)
+
+
+def new_engine(url: str) -> Engine:
+    """An engine on a database as a server makes it where there is none: of SQLite a new file,
+    of PostgreSQL a database that is there."""
+    file = sqlite_file(url)
+    if file is not None and not file.exists():
+        file.write_bytes(new_database())
+        file.chmod(0o640)
+    engine = open_engine(url)
+    upgrade(engine)
+    return engine
 
 
 def count_on(engine: Engine, last: int) -> None:

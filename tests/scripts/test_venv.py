@@ -169,9 +169,11 @@ def test_an_environment_whose_making_was_interrupted_is_made_again(run, checkout
     assert "making a virtual environment" in done.stderr
 
 
-def test_an_empty_folder_is_used(run, checkout):
+def test_an_empty_folder_is_used_and_kept_where_the_named_python_is_not_supported(run, checkout):
     (checkout / "empty").mkdir()
     assert run("empty").returncode == 0
+    assert (checkout / "empty" / "pyvenv.cfg").exists()
+    assert run("empty", PYTHON="/bin/false").returncode == 1
     assert (checkout / "empty" / "pyvenv.cfg").exists()
 
 
@@ -184,12 +186,6 @@ def test_a_python_that_is_not_supported_is_refused_by_name(run, checkout, named)
     assert done.returncode == 1
     assert f"PYTHON={named} is no Python from 3.11 to 3.15" in done.stderr
     assert not (checkout / "new").exists()
-
-
-def test_what_is_there_is_kept_where_the_named_python_is_not_supported(run, checkout):
-    assert run("env").returncode == 0
-    assert run("env", PYTHON="/bin/false").returncode == 1
-    assert (checkout / "env" / "pyvenv.cfg").exists()
 
 
 @pytest.mark.parametrize(

@@ -163,8 +163,8 @@ def test_an_envelope_without_credentials_has_none():
 
 
 @pytest.mark.parametrize("form", [[], ["--form"]])
-def test_a_real_server_stores_each_receipt_that_was_sent(serve, form):
-    server = serve(CSOFT)
+def test_a_real_server_stores_each_receipt_that_was_sent(pooled, form):
+    server = pooled(CSOFT)
     result = run(
         *("csoft", "--url", f"{server.url}/soap", "--count", "200", "--json", *form),
         *("--username", "ANOther.61234", "--pin", "BLUE.music"),
@@ -179,8 +179,8 @@ def test_a_real_server_stores_each_receipt_that_was_sent(serve, form):
     assert b"BLUE.music" not in server.database.read_bytes()
 
 
-def test_the_same_seed_sends_the_same_again(serve):
-    server = serve()
+def test_the_same_seed_sends_the_same_again(pooled):
+    server = pooled()
     for _ in range(2):
         result = run("csoft", "--url", f"{server.url}/soap", "--count", "20", "--seed", "7")
         assert result.exit_code == 0, result.output
@@ -194,16 +194,16 @@ def test_runs_without_a_seed_differ():
     assert not {each.message_id for each in one} & {each.message_id for each in other}
 
 
-def test_wrong_credentials_are_told_as_the_server_told_them(serve):
-    server = serve(CSOFT)
+def test_wrong_credentials_are_told_as_the_server_told_them(pooled):
+    server = pooled(CSOFT)
     result = run("csoft", "--url", f"{server.url}/soap", "--username", "u", "--pin", "falsch")
     assert result.exit_code == 1
     assert "Report 2: Invalid login" in result.stdout
     assert "falsch" not in result.output
 
 
-def test_the_pin_comes_from_the_environment_too(serve):
-    server = serve(CSOFT)
+def test_the_pin_comes_from_the_environment_too(pooled):
+    server = pooled(CSOFT)
     result = run(
         *("csoft", "--url", f"{server.url}/soap", "--username", "ANOther.61234"),
         env={"SIMULATE_PIN": "BLUE.music"},
@@ -342,8 +342,8 @@ def test_a_report_of_another_provider_in_a_200_is_no_receipt(stand_in, body):
     )
 
 
-def test_another_providers_post_to_the_soap_path_is_told_apart_from_a_receipt(serve):
-    server = serve()
+def test_another_providers_post_to_the_soap_path_is_told_apart_from_a_receipt(pooled):
+    server = pooled()
     result = run("cdyne", "--url", f"http://127.0.0.1:{server.port}/soap", "--json")
     summary = json.loads(result.stdout)
     assert result.exit_code == 1
@@ -584,8 +584,8 @@ def test_a_key_of_the_endpoint_shapes_the_posts(monkeypatch, stand_in):
     assert "no time zone is called 'Tokyo'" in result.stderr
 
 
-def test_a_path_that_is_not_served_gets_a_hint(serve):
-    server = serve()
+def test_a_path_that_is_not_served_gets_a_hint(pooled):
+    server = pooled()
     result = run("csoft", "--url", f"{server.url}/soup")
     assert result.exit_code == 1
     assert "hint: --url must end in the endpoint's path" in result.stdout

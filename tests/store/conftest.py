@@ -10,9 +10,7 @@ import pytest
 from sqlalchemy import Engine
 from twisted.logger import LogLevel, formatEvent, globalLogPublisher
 
-from kit.store import Store
-from receiptd.store.database.engine import open_engine
-from receiptd.store.database.migrating import upgrade
+from kit.store import Store, new_engine
 from receiptd.store.spool.folder import Spool
 
 
@@ -22,9 +20,8 @@ def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Engine]:
     if request.param == "sqlite":
         url = f"sqlite:///{tmp_path / 'receipts.db'}"
     else:
-        url = request.getfixturevalue("new_postgresql_database")()
-    engine = open_engine(url)
-    upgrade(engine)
+        url = request.getfixturevalue("new_postgresql_database")(migrated=True)
+    engine = new_engine(url)
     yield engine
     engine.dispose()
 

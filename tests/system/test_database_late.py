@@ -176,13 +176,18 @@ def guest(own_postgresql):
     with engine.connect() as connection:
         connection.exec_driver_sql("CREATE ROLE guest LOGIN PASSWORD 'right-one'")
         file = Path(connection.exec_driver_sql("SHOW hba_file").scalar_one())
-        file.write_text("local all guest scram-sha-256\n" + file.read_text())
+        rules = file.read_text()
+        file.write_text("local all guest scram-sha-256\n" + rules)
         connection.exec_driver_sql("SELECT pg_reload_conf()")
-    engine.dispose()
     url = make_url(own_postgresql.url()).set(username="guest", password="right-one")
     wait_until(lambda: not connects(url.set(password="wrong-one")), "the rules are in force")
     assert connects(url)
-    return url
+    yield url
+    file.write_text(rules)
+    with engine.connect() as connection:
+        connection.exec_driver_sql("DROP ROLE guest")
+        connection.exec_driver_sql("SELECT pg_reload_conf()")
+    engine.dispose()
 
 
 def connects(url):

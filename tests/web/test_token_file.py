@@ -6,15 +6,14 @@ import os
 import re
 import signal
 import stat
-import subprocess
-import sys
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from kit.api import call
-from kit.server import environment, wait_until
+from kit.command_line import run
+from kit.server import wait_until
 from kit.wire import get
 from receiptd.web import token_file
 from receiptd.web.token_file import NoTokenFile, TokenFileError, read, read_or_make
@@ -29,16 +28,9 @@ def mode(path):
 
 def command(server, *options):
     """`receiptd api-token` by the server's own configuration."""
-    return subprocess.run(
-        [
-            *(sys.executable, "-m", "receiptd", "api-token", "--config", str(server.config)),
-            *("--database", f"sqlite:///{server.database}", *options),
-        ],
-        capture_output=True,
-        text=True,
-        env=environment(),
-        cwd=server.folder,
-        timeout=30,
+    return run(
+        *("api-token", "--config", str(server.config)),
+        *("--database", f"sqlite:///{server.database}", *options),
     )
 
 
@@ -56,7 +48,7 @@ def test_the_first_start_makes_a_token_that_only_its_owner_can_read(serve):
 def test_the_command_prints_it_and_it_stays_over_a_restart(serve):
     server = serve()
     done = command(server)
-    assert (done.returncode, done.stdout) == (0, f"{server.token}\n")
+    assert (done.exit_code, done.stdout) == (0, f"{server.token}\n")
     server.stop()
     server.start()
     assert command(server).stdout == done.stdout
@@ -66,17 +58,11 @@ def test_the_command_prints_it_and_it_stays_over_a_restart(serve):
     )
 
 
-def test_without_a_file_the_command_says_where_it_would_be_and_what_to_do(serve, tmp_path):
+def test_without_a_file_the_command_says_where_it_would_be_and_what_to_do(monkeypatch, tmp_path):
     database = tmp_path / "other.db"
-    done = subprocess.run(
-        [sys.executable, "-m", "receiptd", "api-token", "--database", f"sqlite:///{database}"],
-        capture_output=True,
-        text=True,
-        env=environment(),
-        cwd=tmp_path,
-        timeout=30,
-    )
-    assert (done.returncode, done.stdout) == (1, "")
+    monkeypatch.chdir(tmp_path)
+    done = run("api-token", "--database", f"sqlite:///{database}")
+    assert (done.exit_code, done.stdout) == (1, "")
     assert f"{database}-api-token: there is no such file yet" in done.stderr
     assert "receiptd serve" in done.stderr
 
@@ -85,7 +71,7 @@ def test_where_tokens_are_configured_no_file_is_made_and_the_command_says_so(ser
     server = serve('[[api.token]]\nname = "billing"\ntoken = "secret-text"\n')
     assert not list(server.folder.glob("*api-token*"))
     done = command(server)
-    assert (done.returncode, done.stdout) == (1, "")
+    assert (done.exit_code, done.stdout) == (1, "")
     assert "billing" in done.stderr
     assert "secret-text" not in done.stderr
 

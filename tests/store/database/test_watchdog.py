@@ -6,17 +6,14 @@ import pytest
 from sqlalchemy.exc import OperationalError
 
 from kit.server import wait_until
-from kit.store import receipt
+from kit.store import new_engine, receipt
 from receiptd.store import writer
 from receiptd.store.database.connection import WriterConnection
-from receiptd.store.database.engine import open_engine
-from receiptd.store.database.migrating import upgrade
 
 
 @pytest.fixture
 def engine(own_postgresql):
-    engine = open_engine(own_postgresql.url(own_postgresql.new_database()))
-    upgrade(engine)
+    engine = new_engine(own_postgresql.url(own_postgresql.new_database(migrated=True)))
     yield engine
     engine.dispose()
 

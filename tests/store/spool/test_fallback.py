@@ -15,7 +15,7 @@ import pytest
 from sqlalchemy.exc import OperationalError
 
 from kit.server import wait_until
-from kit.store import AT, Store, on_sqlite, receipt, rejection
+from kit.store import AT, Store, new_engine, on_sqlite, receipt, rejection
 from receiptd.message import Message
 from receiptd.receipt import ACCEPTED, Outcome, State
 from receiptd.store.database import engine as database
@@ -41,9 +41,8 @@ def engine(request, tmp_path):
     if request.param == "sqlite":
         url = f"sqlite:///{tmp_path / 'receipts.db'}?timeout={QUICK}"
     else:
-        url = request.getfixturevalue("new_postgresql_database")()
-    engine = open_engine(url)
-    upgrade(engine)
+        url = request.getfixturevalue("new_postgresql_database")(migrated=True)
+    engine = new_engine(url)
     yield engine
     engine.dispose()
 
@@ -499,8 +498,7 @@ def fill(disk):
 @pytest.mark.parametrize("own_disk", [True, False], ids=["spool elsewhere", "spool beside it"])
 def test_a_full_disk_of_the_database_mends_without_a_restart(small_disk, tmp_path, own_disk):
     disk = small_disk(4 * 1024 * 1024)
-    engine = open_engine(f"sqlite:///{disk / 'receipts.db'}")
-    upgrade(engine)
+    engine = new_engine(f"sqlite:///{disk / 'receipts.db'}")
     store = Store(engine, spool=Spool((tmp_path if own_disk else disk) / "spool"))
     assert store.outcomes(receipt("before")) == ["accepted"]
     filler = fill(disk)
@@ -632,8 +630,7 @@ def test_no_more_than_a_sample_is_kept_of_what_could_not_be_stored(
 def test_a_disk_that_is_all_but_full_is_full_for_good(small_disk, tmp_path, tries, log, left):
     # With room for something smaller than what a receipt needs.
     disk = small_disk(4 * 1024 * 1024)
-    engine = open_engine(f"sqlite:///{disk / 'receipts.db'}")
-    upgrade(engine)
+    engine = new_engine(f"sqlite:///{disk / 'receipts.db'}")
     store = Store(engine, spool=Spool(tmp_path / "spool", limit=1))
     with engine.execution_options(reads=True).connect() as connection:
         # As long as it reads, the log is not begun anew.
@@ -658,8 +655,7 @@ def test_a_disk_that_is_all_but_full_is_full_for_good(small_disk, tmp_path, trie
 def test_the_log_of_a_full_sqlite_gives_back_its_room(small_disk, tmp_path, monkeypatch, tries):
     monkeypatch.setattr(detour, "PACE", 0.3)  # so that there is room before a try begins
     disk = small_disk(4 * 1024 * 1024)
-    engine = open_engine(f"sqlite:///{disk / 'receipts.db'}")
-    upgrade(engine)
+    engine = new_engine(f"sqlite:///{disk / 'receipts.db'}")
     store = Store(engine, spool=Spool(tmp_path / "spool"))
     filler = disk / "filler"
     filler.write_bytes(bytes(1024 * 1024))
@@ -809,8 +805,7 @@ def test_a_postgresql_that_is_not_as_it_should_be_is_waited_for(open_store, brea
 
 def test_postgresql_is_not_waited_for_without_end(new_postgresql_database, tmp_path, monkeypatch):
     monkeypatch.setattr(database, "STATEMENT_TIMEOUT", 0.3)
-    engine = open_engine(new_postgresql_database())
-    upgrade(engine)
+    engine = new_engine(new_postgresql_database())
     store = Store(engine, spool=Spool(tmp_path / "spool"))
     held, release = Event(), Event()
 

@@ -25,8 +25,8 @@ from receiptd.web.server.site import Site
 STREAM = "/api/v1/receipts/stream"
 
 
-def test_what_comes_from_now_on_is_streamed(serve):
-    server = serve()
+def test_what_comes_from_now_on_is_streamed(pooled):
+    server = pooled()
     deliver(server, "before")
     with watch(server) as events:
         first = events.block()
@@ -39,8 +39,8 @@ def test_what_comes_from_now_on_is_streamed(serve):
         assert events.event().data["message_id"] == "A2"
 
 
-def test_a_stream_resumes_behind_the_last_event(serve):
-    server = serve()
+def test_a_stream_resumes_behind_the_last_event(pooled):
+    server = pooled()
     for number in range(5):
         deliver(server, f"m{number}")
     with watch(server, last=2) as events:
@@ -51,8 +51,8 @@ def test_a_stream_resumes_behind_the_last_event(serve):
         assert events.event().id == 5, "the header is the newer of the two"
 
 
-def test_a_stream_resumes_where_nothing_had_come_yet(serve):
-    server = serve()
+def test_a_stream_resumes_where_nothing_had_come_yet(pooled):
+    server = pooled()
     with watch(server) as events:
         position = events.block().id
     deliver(server, "meanwhile")
@@ -75,8 +75,8 @@ def test_a_stream_resumes_across_a_crash_without_gap_or_repeat(serve):
     assert [event.id for event in seen] == list(range(1, 61))
 
 
-def test_what_another_process_stores_is_streamed(serve):
-    server = serve()
+def test_what_another_process_stores_is_streamed(pooled):
+    server = pooled()
     engine = open_engine(f"sqlite:///{server.database}")
     store = Store(engine)
     try:
@@ -90,8 +90,8 @@ def test_what_another_process_stores_is_streamed(serve):
         engine.dispose()
 
 
-def test_everybody_sees_all_in_the_same_order_under_load(serve):
-    server = serve()
+def test_everybody_sees_all_in_the_same_order_under_load(pooled):
+    server = pooled()
     with ExitStack() as stack:
         streams = [stack.enter_context(watch(server)) for _ in range(3)]
 
@@ -108,8 +108,8 @@ def test_everybody_sees_all_in_the_same_order_under_load(serve):
     assert seen == [list(range(1, 201))] * 3
 
 
-def test_a_stream_takes_the_filters_of_the_list(serve):
-    server = serve()
+def test_a_stream_takes_the_filters_of_the_list(pooled):
+    server = pooled(registers=True)
     register(server, {"provider": "csoft", "message_id": "A1"})
     with watch(
         server, "?verdict=unknown-message&after=0&recipient=%2B44%207700%20900001"
@@ -135,8 +135,8 @@ def test_head_tells_the_type_and_ends(shared_default):
     assert reply.headers["content-type"] == "text/event-stream; charset=utf-8"
 
 
-def test_an_old_client_is_sent_no_chunks(serve):
-    server = serve()
+def test_an_old_client_is_sent_no_chunks(pooled):
+    server = pooled()
     with closing(socket.create_connection(("127.0.0.1", server.port), DEADLINE)) as connection:
         connection.sendall(f"GET {STREAM} HTTP/1.0\r\n{server.bearer[0]}\r\n\r\n".encode())
         came = b""
@@ -150,8 +150,8 @@ def test_an_old_client_is_sent_no_chunks(serve):
         assert body == b"retry: 2000\nid: 0\n\n"
 
 
-def test_a_client_that_closes_its_side_has_left(serve):
-    server = serve()
+def test_a_client_that_closes_its_side_has_left(pooled):
+    server = pooled()
     with closing(socket.create_connection(("127.0.0.1", server.port), DEADLINE)) as connection:
         connection.sendall(f"GET {STREAM} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
         assert connection.recv(1).startswith(b"H")

@@ -92,8 +92,8 @@ SAMPLE_RECEIPTS: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("name", SAMPLE_RECEIPTS)
-def test_samples(serve, sample, name):
-    server = serve()
+def test_samples(pooled, sample, name):
+    server = pooled()
     request = sample(name)
     with closing(socket.create_connection(("127.0.0.1", server.port), 10)) as connection:
         head, _, body = request.partition(b"\r\n\r\n")
@@ -263,31 +263,36 @@ def test_a_template_that_can_never_be_matched_is_reported_and_its_receipts_are_k
 TOKEN = '[[endpoint]]\nprovider = "seeme"\npath = "/seeme"\ntoken = ["s3cret", "n&w"]\n'
 
 
-@pytest.mark.parametrize(
-    ("path", "status"),
-    [
-        ("/seeme?token=s3cret&reference={}&code=6", 200),
-        ("/seeme?reference={}&code=6&token=n%26w", 200),
-        ("/seeme/s3cret?reference={}&code=6", 200),
-        ("/seeme/n%26w?reference={}&code=6", 200),
-        ("/seeme?reference={}&code=6", 403),
-        ("/seeme?token=&reference={}&code=6", 403),
-        ("/seeme?token=S3CRET&reference={}&code=6", 403),
-        ("/seeme/wrong?reference={}&code=6", 403),
-        ("/seeme/s3cret/s3cret?reference={}&code=6", 404),
-    ],
-)
-def test_a_token_in_query_or_path(serve, path, status):
+TOKEN_ROWS = [
+    ("/seeme?token=s3cret&reference={}&code=6", 200),
+    ("/seeme?reference={}&code=6&token=n%26w", 200),
+    ("/seeme/s3cret?reference={}&code=6", 200),
+    ("/seeme/n%26w?reference={}&code=6", 200),
+    ("/seeme?reference={}&code=6", 403),
+    ("/seeme?token=&reference={}&code=6", 403),
+    ("/seeme?token=S3CRET&reference={}&code=6", 403),
+    ("/seeme/wrong?reference={}&code=6", 403),
+    ("/seeme/s3cret/s3cret?reference={}&code=6", 404),
+]
+
+
+def test_a_token_in_query_or_path(serve):
     server = serve(TOKEN)
-    answer = get(server.port, path.format("t1"))
-    assert answer.status == status
-    if status == 200:
-        (receipt,) = server.receipts()
-        assert receipt["extra"] == {}
-    else:
-        assert server.receipts() == []
+    answered = b""
+    for number, (path, status) in enumerate(TOKEN_ROWS):
+        before = len(server.receipts())
+        answer = get(server.port, path.format(f"t{number}"))
+        assert answer.status == status, path
+        receipts = server.receipts()[before:]
+        if status == 200:
+            (receipt,) = receipts
+            assert receipt["message_id"] == f"t{number}"
+            assert receipt["extra"] == {}
+        else:
+            assert receipts == [], path
+        answered += answer.body
     server.stop()
-    everything = server.log.encode() + answer.body + server.everything_kept()
+    everything = server.log.encode() + answered + server.everything_kept()
     for secret in (b"s3cret", b"S3CRET", b"n&w", b"n%26w"):
         assert secret not in everything
 
@@ -310,8 +315,8 @@ basic = { username = "cdyne", password = ["old", "new:with colon"] }
         (None, 401),
     ],
 )
-def test_http_basic(serve, credentials, status):
-    server = serve(BASIC)
+def test_http_basic(pooled, credentials, status):
+    server = pooled(BASIC)
     headers = []
     if credentials is not None:
         headers.append("Authorization: Basic " + base64.b64encode(credentials).decode())
@@ -323,8 +328,8 @@ def test_http_basic(serve, credentials, status):
         assert server.rejected()[-1]["reason"] == "unauthorized"
 
 
-def test_garbage_for_basic_credentials(serve):
-    server = serve(BASIC)
+def test_garbage_for_basic_credentials(pooled):
+    server = pooled(BASIC)
     for value in ("Basic", "Basic !!!", "Bearer x", "Basic \xff"):
         assert (
             post(server.port, SENT % b"b2", "/cdyne", FORM, [f"Authorization: {value}"]).status

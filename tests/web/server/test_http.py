@@ -336,8 +336,8 @@ def test_whoever_sends_and_never_reads_fills_no_memory(serve):
         assert resident(server.process.pid) - before < 50_000_000
 
 
-def test_whoever_reads_late_gets_all_answers(serve):
-    server = serve()
+def test_whoever_reads_late_gets_all_answers(pooled):
+    server = pooled()
     number = 3000
     with closing(socket.create_connection(("127.0.0.1", server.port), 10)) as connection:
         sender = threading.Thread(
@@ -355,10 +355,9 @@ def test_whoever_reads_late_gets_all_answers(serve):
 # --- Starting and stopping
 
 
-def test_a_second_server_on_the_same_port_says_so(serve, tmp_path):
-    first = serve()
+def test_a_second_server_on_the_same_port_says_so(serve, shared_server):
     with pytest.raises(AssertionError) as refused:
-        serve(listen=f"tcp:{first.port}:interface=127.0.0.1")
+        serve(listen=f"tcp:{shared_server.port}:interface=127.0.0.1")
     assert "cannot listen there: Address already in use" in str(refused.value)
     assert "--listen" in str(refused.value)
 

@@ -160,9 +160,9 @@ def test_the_same_over_a_unix_socket(serve, tmp_path, sample):
 @pytest.mark.parametrize(
     "own", ['Forwarded: for="', "Forwarded: for=8.8.8.8"], ids=["broken", "another's"]
 )
-def test_no_header_of_a_clients_own_makes_it_the_proxy(serve, sample, own):
+def test_no_header_of_a_clients_own_makes_it_the_proxy(pooled, sample, own):
     """Though the proxy appends to it, or writes the other header beside it."""
-    server = serve(PROXIES + CSOFT + 'networks = ["127.0.0.1", "198.51.100.0/24"]\n')
+    server = pooled(PROXIES + CSOFT + 'networks = ["127.0.0.1", "198.51.100.0/24"]\n')
     body = sample("csoft-v5-qualified.xml")
     assert b"<Report>0</Report>" in post(server.port, body).body
     for headers in ([own, "X-Forwarded-For: 203.0.113.9"], [f"{own}, for=203.0.113.9"]):
