@@ -83,7 +83,7 @@ def test_a_receipt_with_credentials_is_received(pooled, post):
 
 def test_a_receipt_is_received_also_by_the_single_wsdl(pooled, post):
     server = pooled(ENDPOINT)
-    assert post(pooledr, {"receipt": CREDENTIALS | RECEIPT}, asked="singleWsdl") == [
+    assert post(server, {"receipt": CREDENTIALS | RECEIPT}, asked="singleWsdl") == [
         {"MessageIdentifier": "4A2E3C10", "Report": 0}
     ]
     assert [stored["message_id"] for stored in server.receipts()] == ["4A2E3C10"]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from kit.server import DEADLINE, Server
 
-_EMPTIED = ("receipts", "messages", "aliases", "rejected_posts", "sqlite_sequence")
+_EMPTIED = ("events", "receipts", "messages", "aliases", "rejected_posts", "sqlite_sequence")
 
 
 class Pool:
