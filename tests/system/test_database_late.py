@@ -232,6 +232,7 @@ def test_a_wrong_password_ends_the_start(guest, tmp_path, workers):
 def test_no_password_ends_the_start(guest, tmp_path):
     line = refused(tmp_path, guest._replace(password=None).render_as_string())
     assert "no password supplied" in line
+    assert "PGPASSFILE" in line, "it says what to do"
 
 
 def test_no_such_database_ends_the_start(guest, tmp_path):

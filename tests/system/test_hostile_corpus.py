@@ -8,13 +8,14 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from http.client import HTTPResponse
+from pathlib import Path
 from urllib.parse import quote
 
 import pytest
 
 from blanking.test_by_value import holds
 from kit.hostile import Hostile, inputs
-from kit.server import resident
+from kit.server import locked, resident
 from kit.soap import envelope, new_id, response_of
 from kit.wire import get, post
 
@@ -126,6 +127,20 @@ def test_ten_thousand_hostile_requests(serve, seed):
     kept = server.everything_kept()
     for secret in SECRETS:
         assert not holds(kept, secret), secret
+
+
+def test_no_secret_is_in_the_spool(serve, tmp_path):
+    """While the database stores nothing, all that is kept is in the spool."""
+    url = f"sqlite:///{tmp_path / 'server-0' / 'receipts.db'}?timeout=0.2"
+    server = serve(CONFIG, options=("--database", url))
+    _still_serves(server)
+    with locked(server):
+        served(server.port, inputs(2, NUMBER // 20, PATHS, SECRETS))
+        spool = [each for each in Path(f"{server.database}-spool").rglob("*") if each.is_file()]
+        kept = b"".join(each.read_bytes() for each in spool)
+        assert len(kept) > 10_000, "the spool is in use"
+        for secret in SECRETS:
+            assert not holds(kept, secret), secret
 
 
 def _still_serves(server):
