@@ -162,6 +162,6 @@ def test_time_grows_with_the_size_of_the_body(function):
 
 def test_a_square_would_be_found():
     def square(body: bytes) -> int:
-        return sum(body.count(b"Q") for _ in range(len(body) // 64))
+        return sum(body.count(b"Q") for _ in range(len(body) // 4))
 
     assert not grows_as_its_input(square, "a")
