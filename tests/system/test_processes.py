@@ -112,7 +112,10 @@ class Impatient(Server):
 
     def spawn(self, arguments: list[str], log: IO[bytes]) -> subprocess.Popen[bytes]:
         """Start it with less patience."""
-        code = "from receiptd import cli; from receiptd.daemon import supervisor; supervisor.HUNG = 5; cli.main()"
+        code = (
+            "from receiptd import cli; from receiptd.daemon import supervisor; "
+            "supervisor.HUNG = 5; cli.main()"
+        )
         return super().spawn([arguments[0], "-c", code, *arguments[3:]], log)
 
 
