@@ -77,9 +77,9 @@ def test_many_are_registered_in_transactions_of_bounded_size(engine, registry):
     sizes: list[int] = []
 
     @event.listens_for(engine, "after_cursor_execute")
-    def executed(_connection, _cursor, statement, parameters, _context, _many):
+    def executed(_connection, _cursor, statement, parameters, _context, many):
         if statement.startswith("INSERT INTO messages"):
-            sizes.append(len(parameters))
+            sizes.append(len(parameters) if many else 1)
 
     assert registry.register(several(1700)) == ["registered"] * 1700
     assert sum(sizes) == 1700

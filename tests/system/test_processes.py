@@ -112,7 +112,10 @@ class Impatient(Server):
 
     def spawn(self, arguments: list[str], log: IO[bytes]) -> subprocess.Popen[bytes]:
         """Start it with less patience."""
-        code = "from receiptd import cli, supervisor; supervisor.HUNG = 5; cli.main()"
+        code = (
+            "from receiptd import cli; from receiptd.daemon import supervisor; "
+            "supervisor.HUNG = 5; cli.main()"
+        )
         return super().spawn([arguments[0], "-c", code, *arguments[3:]], log)
 
 
@@ -231,7 +234,7 @@ def test_what_keeps_workers_from_starting_is_said_once(serve, tmp_path):
     with pytest.raises(AssertionError) as refused:
         serve(folder=tmp_path, options=("--workers", "4"))
     lines = (tmp_path / "log").read_text().splitlines()
-    assert len([line for line in lines if "receipts.db" in line]) == 1
+    assert len([line for line in lines if "receipts.db: the database does not" in line]) == 1
     assert "Traceback" not in str(refused.value)
 
 

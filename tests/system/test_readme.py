@@ -66,7 +66,7 @@ def test_from_the_first_command_to_reading_the_receipt_back(tmp_path):
         )
         done = run(post_and_read, int(found[1]))
         assert "<Report>0</Report>" in done.stdout
-        assert re.search(r"^1 +\S+ +soap +delivery +4A2E3C10 +ENROUTE", done.stdout, re.MULTILINE)
+        assert re.search(r"^1 +\S+ \S+ +4A2E3C10 +ENROUTE", done.stdout, re.MULTILINE)
         assert "recipient    447700912345" in done.stdout
 
         done = run(simulate, int(found[1]))
@@ -86,7 +86,7 @@ def test_what_it_says_of_the_rest_is_so_as_well(tmp_path):
     try:
         run(blocks("Quick start")[1], server.port, tmp_path)
         told = [run(each, server.port, tmp_path) for each in blocks("Configure")]
-        assert "posts go to" in told[0].stdout
+        assert re.search(r"^soap +/soap +csoft +nothing$", told[0].stdout, re.MULTILINE)
         assert server.config.exists()
 
         register, read = (

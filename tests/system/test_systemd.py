@@ -366,7 +366,7 @@ def test_the_units_are_what_systemd_takes_and_leave_little_open(tmp_path):
         text = unit.read_text()
         # What the unit starts is not installed here.
         (tmp_path / unit.name).write_text(re.sub(r"(?m)^(ExecStart=)\S+", r"\1/bin/true", text))
-    units = [str(tmp_path / name) for name in ("receiptd.daemon.service", "receiptd.socket")]
+    units = [str(tmp_path / name) for name in ("receiptd.service", "receiptd.socket")]
     verified = subprocess.run(
         ["systemd-analyze", "verify", *units], capture_output=True, text=True
     )
@@ -382,13 +382,13 @@ def test_the_units_are_what_systemd_takes_and_leave_little_open(tmp_path):
 def test_systemd_never_gives_up_starting_it():
     unit = configparser.RawConfigParser(strict=False, comment_prefixes="#")
     unit.optionxform = str  # type: ignore[assignment, method-assign]
-    unit.read(UNITS / "receiptd.daemon.service")
+    unit.read(UNITS / "receiptd.service")
     assert unit["Unit"]["StartLimitIntervalSec"] == "0"
     assert unit["Service"]["Restart"] == "always"
 
 
 def test_what_the_unit_starts_is_what_there_is():
-    text = (UNITS / "receiptd.daemon.service").read_text()
+    text = (UNITS / "receiptd.service").read_text()
     arguments = re.search(r"(?m)^ExecStart=\S+/receiptd (.*)", text)[1].split()
     helped = subprocess.run(
         [sys.executable, "-m", "receiptd", *arguments[:1], "--help"],

@@ -27,7 +27,8 @@ class CommandLine(click.Group):
             try:
                 return super().main(*arguments, **options)
             finally:
-                sys.stdout.flush()
+                if sys.stdout is not None:  # it is None where it was closed before the start
+                    sys.stdout.flush()
         except OSError as error:
             if error.errno not in (errno.EPIPE, *_CANNOT_WRITE) or error.filename is not None:
                 raise
@@ -60,6 +61,8 @@ def _printable() -> Iterator[None]:
 
 def _let_go() -> None:
     """Lose what could not be written: Python would try again at its end, and complain."""
+    if sys.stdout is None:
+        return
     with suppress(OSError, ValueError):
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, sys.stdout.fileno())

@@ -401,7 +401,7 @@ def test_a_commit_that_nobody_knows_of_doubles_nothing(open_store, monkeypatch, 
 def test_a_spooled_receipt_that_the_database_refuses_keeps_nobody_waiting(engine, tmp_path, log):
     folder = tmp_path / "spool"
     spool, drains, connection = drainer(engine, folder)
-    bad = receipt("bad", part=2**70, raw=b"the post")
+    bad = receipt("bad", last_try=2**70, raw=b"the post")
     posts = [receipt("A"), bad, receipt("B"), receipt("C")]
     spool.append([encode(Submission(None, [each]), AT) for each in posts])
     while drains.step():

@@ -27,7 +27,7 @@ from hypothesis import strategies as st
 from kit.server import DEADLINE, environment
 from kit.store import AT, receipt, rejection
 from receiptd.cli import main
-from receiptd.receipt import Kind, Receipt, State
+from receiptd.receipt import MOST_PARTS, Kind, Receipt, State
 from receiptd.store.database.errors import StoreError
 from receiptd.store.recorder import Submission
 from receiptd.store.spool.folder import Spool, SpoolFull, default_folder
@@ -112,14 +112,23 @@ whole_receipts = st.builds(
     description=texts,
     sender=texts,
     reference=texts,
-    part=st.none() | st.integers(),
-    parts=st.none() | st.integers(),
+    part=st.none() | st.integers(0, MOST_PARTS),
+    parts=st.none() | st.integers(0, MOST_PARTS),
     price=st.none() | st.decimals(allow_nan=False, allow_infinity=False),
     network=texts,
     text=texts,
     extra=st.dictionaries(st.text(), st.text() | st.lists(st.text())),
     linked_id=texts,
 )
+
+
+@pytest.mark.parametrize("number", [-1, MOST_PARTS + 1, 2**70])
+@pytest.mark.parametrize("name", ["part", "parts"])
+def test_a_number_of_parts_that_an_older_version_took_comes_out_as_unread(name, number):
+    given = receipt("A", **{name: number}, extra={"status": "x"})
+    (found,) = decode(payload_of(encode(Submission(None, [given]), AT))).submission.receipts
+    assert getattr(found, name) is None
+    assert (found.extra, found.unread) == ({"status": "x", name: str(number)}, (name,))
 
 
 @given(st.lists(whole_receipts, min_size=1, max_size=3), times)
