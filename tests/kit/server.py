@@ -19,6 +19,7 @@ from typing import IO, Any, TypeVar
 
 from sqlalchemy import create_engine, select
 
+from kit.warm import Process
 from receiptd.store.database.engine import open_engine
 from receiptd.store.database.migrating import upgrade
 from receiptd.store.rows import receipt_json, rejection_json
@@ -37,6 +38,9 @@ pin = "BLUE.music"
 
 DEADLINE = 20.0
 """Seconds that any awaited thing may take, on the slowest machine."""
+
+PATH = os.environ.get("PYTHONPATH")
+"""Where this process finds modules beside the installed ones."""
 
 T = TypeVar("T")
 
@@ -90,7 +94,7 @@ class Server:
         """Start, or start again on the same database, and wait until it listens."""
         with self.log_file.open("ab") as log:
             offset = log.tell()
-            self.process = self.spawn(self._arguments, log)
+            self.process: subprocess.Popen[bytes] | Process = self.spawn(self._arguments, log)
 
         def listening() -> re.Match[str] | None:
             text = self.log_file.read_bytes()[offset:].decode()
@@ -118,11 +122,19 @@ class Server:
         """The header line with that token."""
         return [f"Authorization: Bearer {self.token}"]
 
-    def spawn(self, arguments: list[str], log: IO[bytes]) -> subprocess.Popen[bytes]:
+    def spawn(self, arguments: list[str], log: IO[bytes]) -> subprocess.Popen[bytes] | Process:
         """Start a process that logs to `log`."""
-        return subprocess.Popen(
-            arguments, cwd=self.folder, stdout=log, stderr=log, env=environment()
+        program, arguments = arguments[:3], arguments[3:]
+        warm = (
+            program == [sys.executable, "-m", "receiptd"] and os.environ.get("PYTHONPATH") == PATH
         )
+        if not warm:
+            return subprocess.Popen(
+                [*program, *arguments], cwd=self.folder, stdout=log, stderr=log, env=environment()
+            )
+        with open(os.devnull, "rb") as nothing:  # noqa: PTH123 - a device
+            streams = (nothing.fileno(), log.fileno(), log.fileno())
+            return Process(arguments, streams, cwd=self.folder, env=environment())
 
     def processes(self) -> list[int]:
         """The processes that serve: the workers, where there are any."""

@@ -6,11 +6,11 @@ import fcntl
 import os
 import pty
 import struct
-import subprocess
-import sys
 import termios
+from pathlib import Path
 
 from kit.server import environment
+from kit.warm import Process
 
 
 def on_terminal(*arguments: str, columns: int = 80, typed: str = "") -> tuple[str, int]:
@@ -20,11 +20,10 @@ def on_terminal(*arguments: str, columns: int = 80, typed: str = "") -> tuple[st
     """
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
-    child = subprocess.Popen(
-        [sys.executable, "-m", "receiptd", *arguments],
-        stdin=theirs,
-        stdout=theirs,
-        stderr=theirs,
+    child = Process(
+        arguments,
+        (theirs, theirs, theirs),
+        cwd=Path.cwd(),
         env=environment() | {"TERM": "xterm", "LANG": "C.UTF-8"},
     )
     os.close(theirs)

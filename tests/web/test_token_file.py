@@ -103,7 +103,7 @@ def test_a_link_in_its_place_is_not_followed_and_receipts_are_taken_all_the_same
     header = {"Authorization": "Bearer " + "a" * 43}
     assert call(server, RECEIPTS, headers=header).status == 401
     assert get(server.port, "/readyz").status == 200
-    assert command(server).returncode == 1
+    assert command(server).exit_code == 1
 
 
 def test_a_file_that_others_can_read_is_taken_from_them(tmp_path):
