@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from receiptd.store.forward_state import DeadFilter
 
 
-@click.group()
+@click.group(short_help="What was not taken.")
 def dead() -> None:
     """What a destination has not taken, and what becomes of it."""
 
@@ -47,7 +47,7 @@ def _wanted(
     return DeadFilter(ids, since, error)
 
 
-@dead.command("list")
+@dead.command("list", short_help="List dead letters.")
 @click.argument("name", required=False)
 @click.option("--limit", metavar="N", type=click.IntRange(min=1), default=50, show_default=True)
 @click.option("--since", type=Moment(), help="Those that died at this time or later.")
@@ -114,7 +114,7 @@ def _each_dead(
         after = rows[-1]["destination"], rows[-1]["event_id"]
 
 
-@dead.command("show")
+@dead.command("show", short_help="Show a dead letter.")
 @click.argument("name")
 @click.argument("number", metavar="ID", type=int)
 @json_option
@@ -150,7 +150,7 @@ def show_dead(
         fields(f"dead letter {number} of {name}", shown, "tells")
 
 
-@dead.command()
+@dead.command(short_help="Send dead letters again.")
 @_filters
 @config_option
 @database_option
@@ -181,7 +181,7 @@ def retry(
     click.echo(f"{name}: {count} dead letters are sent again")
 
 
-@dead.command()
+@dead.command(short_help="Give dead letters up.")
 @_filters
 @config_option
 @database_option

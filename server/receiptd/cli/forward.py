@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from receiptd.config import Config
 
 
-@click.group()
+@click.group(short_help="Hand receipts on to applications.")
 def forward() -> None:
     """Handing receipts on to applications: how it goes, and what to do where it does not.
 
@@ -30,7 +30,7 @@ def json_option(command: Any) -> Any:
     return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(command)
 
 
-@forward.command()
+@forward.command(short_help="Say how each destination is.")
 @json_option
 @config_option
 @database_option
@@ -112,7 +112,7 @@ def order(config: Config, name: str, work: Callable[[Connection], Any]) -> Any:
         return WriteTurns(engine).take(work)
 
 
-@forward.command()
+@forward.command(short_help="Send nothing more for now.")
 @click.argument("name")
 @config_option
 @database_option
@@ -130,7 +130,7 @@ def pause(name: str, file: Path | None, database: str | None) -> None:
     click.echo(f"{name}: paused; what comes waits until: receiptd forward resume {name}")
 
 
-@forward.command()
+@forward.command(short_help="Go on with what has waited.")
 @click.argument("name")
 @config_option
 @database_option
@@ -148,7 +148,7 @@ def resume(name: str, file: Path | None, database: str | None) -> None:
     click.echo(f"{name}: goes on")
 
 
-@forward.command()
+@forward.command(short_help="Go on elsewhere in what happened.")
 @click.argument("name")
 @click.argument("when", metavar="TIME|latest")
 @config_option
@@ -173,7 +173,7 @@ def seek(name: str, when: str, file: Path | None, database: str | None) -> None:
     click.echo(f"{name}: goes on behind event {position}")
 
 
-@forward.command()
+@forward.command(short_help="Forget one that is not configured.")
 @click.argument("name")
 @config_option
 @database_option
@@ -197,7 +197,7 @@ def forget(name: str, file: Path | None, database: str | None) -> None:
     click.echo(f"{name}: forgotten")
 
 
-@forward.command("test")
+@forward.command("test", short_help="Send a made-up event.")
 @click.argument("name")
 @config_option
 @database_option

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine
 
 
-@click.command("replay")
+@click.command("replay", short_help="Tell again what has happened.")
 @click.argument("name")
 @click.option("--since", type=Moment(), required=True, help="What happened at this time or later.")
 @click.option("--until", type=Moment(), help="What happened before this time.")
@@ -100,7 +100,7 @@ def replays() -> None:
     """The replays that were begun."""
 
 
-@replays.command("list")
+@replays.command("list", short_help="List replays.")
 @click.argument("name")
 @json_option
 @config_option
@@ -133,7 +133,7 @@ def list_replays(name: str, as_json: bool, file: Path | None, database: str | No
         )
 
 
-@replays.command("cancel")
+@replays.command("cancel", short_help="End a replay.")
 @click.argument("name")
 @click.argument("number", metavar="ID", type=int)
 @config_option
