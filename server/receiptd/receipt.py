@@ -203,12 +203,13 @@ def visible(identifier: str) -> str:
     marks, zero-width and control characters), which come from copying and from files."""
     if not identifier.isprintable():
         identifier = "".join(
-            each for each in identifier if unicodedata.category(each) not in _UNSEEN
+            each for each in identifier if unicodedata.category(each) not in UNSEEN
         )
     return identifier.strip()
 
 
-_UNSEEN = ("Cc", "Cf")
+UNSEEN = ("Cc", "Cf")
+"""Unicode's categories of characters that nobody sees."""
 
 
 def match_key(identifier: str) -> str:

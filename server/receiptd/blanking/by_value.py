@@ -3,8 +3,9 @@
 Two steps, so that an ordinary post costs next to nothing:
 
 1. `KnownSecrets` looks for each secret in the text as it came and in the same text decoded:
-   percent escapes, character references, JSON escapes, UTF-16, XML comments and CDATA sections,
-   base64, and these within each other. Each decoder is linear.
+   percent escapes, character references, JSON escapes, UTF-16, UTF-7, EBCDIC, XML comments and
+   CDATA sections, base64, gzip, and these within each other, and without the characters that
+   nobody sees and that are dropped from identifiers. Each decoder is linear.
 2. Only where a secret was found, an expression that takes every character in any of these ways
    of writing finds the place. If a secret is still there after that, all of the text is blanked.
 
@@ -20,16 +21,19 @@ What is not looked for by value, since it would blank half of all posts:
 from __future__ import annotations
 
 import re
+import unicodedata
+import zlib
 from base64 import b64encode
 from binascii import a2b_qp
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from functools import lru_cache
 from html.entities import html5
 from typing import Any, NamedTuple
 from urllib.parse import unquote
 
 from receiptd.blanking import BLANK, BLANK_TEXT
-from receiptd.receipt import Receipt
+from receiptd.receipt import UNSEEN, Receipt
 
 SHORTEST = 4
 """Characters of the shortest secret that is looked for by value."""
@@ -47,6 +51,14 @@ _LEAST_BASE64 = 4
 
 _REFERENCE = re.compile(r"&(?:#[xX]0*([0-9A-Fa-f]{1,6})|#0*([0-9]{1,7})|([A-Za-z]{2,8}));?")
 _ESCAPE = re.compile(r'\\(?:u([0-9A-Fa-f]{4})|x([0-9A-Fa-f]{2})|(["\\/]))')
+_CONTROLS = bytes((*range(1, 0x20), 0x7F))
+_CONTROL = re.compile("[\x00-\x1f\x7f]+")
+_GZIP = b"\x1f\x8b\x08"
+_MOST_UNPACKED = 1024 * 1024
+"""Bytes of a gzip in a body that are looked into."""
+_GZIP_PIECE = 32
+_EBCDIC_XML = "\x4c\x6f\xa7\x94"
+"""How an XML declaration begins in EBCDIC (XML 1.0, appendix F.1)."""
 _OLDER_CHARSETS = ("latin-1", "cp1252", "iso8859-2")
 
 
@@ -108,10 +120,13 @@ class KnownSecrets:
         none either: true of nearly every post, and quickly told."""
         if not self._all.pieces:
             return True
-        text = raw.decode("latin-1")
+        if not raw.isascii():
+            return False
+        # An identifier loses its control characters, so a secret may stand around them.
+        text = raw.translate(None, _CONTROLS).decode("latin-1")
         if "%" in text or "&" in text or "\\" in text or "\0" in text or "<!" in text:
             return False
-        if "uoted-" in text or "ase64" in text or text.find("<?", 2) >= 0:
+        if "+A" in text or text.find("<?", 2) >= 0 or any(map(text.__contains__, _TRANSFER)):
             return False
         for piece in self._all.pieces:  # noqa: SIM110 (a third of the time of `any`)
             if piece in text:
@@ -120,6 +135,8 @@ class KnownSecrets:
 
     def blanked(self, raw: bytes) -> bytes:
         """`raw` with every known secret blanked; the same object where it has none."""
+        if _GZIP in raw and _found(_unpacked(raw), self._all):
+            return BLANK
         found = _found(raw.decode("latin-1"), self._all)
         return _blank(raw, found) if found else raw
 
@@ -186,7 +203,7 @@ def _found(text: str, secrets: _Secrets) -> list[_Secret]:
         return []
     found: dict[int, _Secret] = {}
     pieces = secrets.pieces
-    for view in _views(text):
+    for view in _all_views(text):
         for piece in pieces:
             if piece in view:
                 break
@@ -202,6 +219,45 @@ def _together(secrets: Iterable[_Secret]) -> _Secrets:
     each = tuple(secrets)
     pieces = dict.fromkeys(piece for one in each for piece in (*one.needles, *one.encoded))
     return _Secrets(each, tuple(pieces))
+
+
+def _all_views(text: str) -> Iterator[str]:
+    """The `_views` of `text`, each also without characters that nobody sees."""
+    for start in (text, *_other_charsets(text)):
+        for view in _views(start):
+            yield view
+            if view.isascii():
+                if not view.isprintable():
+                    yield _CONTROL.sub("", view)
+                continue
+            for pattern in _unseen():
+                seen = pattern.sub("", view)
+                if seen != view:
+                    yield seen
+
+
+def _other_charsets(text: str) -> Iterator[str]:
+    """`text` as it reads in the charsets that disguise ASCII."""
+    if "+A" in text:
+        yield text.encode("utf-8", "surrogatepass").decode("utf-7", "replace")
+    if _EBCDIC_XML in text:
+        yield text.encode("latin-1", "replace").decode("cp037")
+
+
+def _unpacked(raw: bytes) -> str:
+    """What the first gzip in `raw` holds, as far as it can be read."""
+    packed = raw[raw.index(_GZIP) :]
+    unpacking = zlib.decompressobj(31)
+    pieces: list[bytes] = []
+    left = _MOST_UNPACKED
+    # Piece by piece: where the gzip is broken, what stands before that place can be read.
+    with suppress(zlib.error):
+        for start in range(0, len(packed), _GZIP_PIECE):
+            pieces.append(unpacking.decompress(packed[start : start + _GZIP_PIECE], left))
+            left -= len(pieces[-1])
+            if left <= 0 or unpacking.eof:
+                break
+    return b"".join(pieces).decode("latin-1")
 
 
 def _views(text: str) -> Iterator[str]:
@@ -269,7 +325,26 @@ def _quoted_printable(text: str) -> str:
     return a2b_qp(text.encode("utf-8", "surrogatepass")).decode("latin-1")
 
 
-_DECODERS = (
+@lru_cache(1)
+def _unseen() -> tuple[re.Pattern[str], re.Pattern[str]]:
+    """What finds the characters that nobody sees: as they are, and in UTF-8 with a character
+    for each byte. Made when the first post wants it: it takes some hundredths of a second."""
+    codes = (*range(_LAST_CODE), *range(0xE0000, 0xE0080))
+    each = [chr(code) for code in codes if unicodedata.category(chr(code)) in UNSEEN]
+    in_bytes = [re.escape(one.encode().decode("latin-1")) for one in each if not one.isascii()]
+    first = "".join({one[0] for one in in_bytes})
+    return (
+        re.compile(f"[{''.join(map(re.escape, each))}]+"),
+        # The look ahead spares the long list at nearly every character.
+        re.compile(f"(?=[{first}])(?:{'|'.join(in_bytes)})"),
+    )
+
+
+_LAST_CODE = 0x1E000
+"""No character behind it is unseen, but for the tags in plane 14."""
+_TRANSFER = ("uoted-", "UOTED-", "ase64", "ASE64")
+
+_DECODERS: tuple[tuple[str, Callable[[str], str]], ...] = (
     ("\0", lambda text: text.replace("\0", "")),
     ("<!--", _without_comments),
     ("<![CDATA[", lambda text: text.replace("]]>", "").replace("<![CDATA[", "")),
@@ -278,9 +353,11 @@ _DECODERS = (
     ("&", lambda text: _REFERENCE.sub(_character, text)),
     ("\\", _unescaped),
     ("uoted-", _quoted_printable),
+    ("UOTED-", _quoted_printable),
     ("ase64", _one_line),
+    ("ASE64", _one_line),
 )
-"""What shows that there may be something to undo, and how it is undone. The last two are the
+"""What shows that there may be something to undo, and how it is undone. The last four are the
 transfer encodings of multipart bodies, which a part's header names."""
 
 

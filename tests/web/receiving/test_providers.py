@@ -297,6 +297,18 @@ def test_a_token_in_query_or_path(serve):
         assert secret not in everything
 
 
+@pytest.mark.parametrize("unseen", ["%E2%80%8B", "%01", "%EF%BB%BF", "\u200b"])
+def test_a_token_in_an_identifier_is_not_kept_when_unseen_characters_within_it_go(serve, unseen):
+    server = serve(TOKEN)
+    disguised = f"s3c{unseen}r{unseen}et".encode().decode("latin-1")
+    assert get(server.port, f"/seeme/s3cret?reference={disguised}&code=6").status == 200
+    assert len(server.receipts()) == 1
+    server.stop()
+    everything = server.log.encode() + server.everything_kept()
+    assert b"s3cret" not in everything
+    assert disguised.encode("latin-1") not in everything
+
+
 BASIC = """
 [[endpoint]]
 provider = "cdyne"
