@@ -19,7 +19,8 @@ from receiptd.blanking.by_value import KnownSecrets
 from receiptd.providers import Post
 from receiptd.providers.multipart import form_parts
 from receiptd.soap import contract
-from receiptd.soap.envelope import Fault, charset_of, operation_of, parse, read_call
+from receiptd.soap.document import charset_of, parse
+from receiptd.soap.envelope import Fault, operation_of, read_call
 from receiptd.soap.pin import blanked
 from receiptd.soap.related import root_part
 from receiptd.web.server.proxies import Proxies

@@ -12,8 +12,8 @@ Two steps, so that an ordinary post costs next to nothing:
 What is not looked for by value, since it would blank half of all posts:
 
 - A secret of less than `SHORTEST` characters: it is blanked by name alone.
-- A secret of digits, or of less than `SURE` characters, counts only where no letter or digit
-  stands beside it: a PIN `4711` is no part of a phone number.
+- A secret of digits, or of less than `patterns.SURE` characters, counts only where no letter or
+  digit stands beside it: a PIN `4711` is no part of a phone number.
 - A secret of less than `FEWEST_DIGITS` digits is not looked for in a receipt's columns or in a
   line of the log: a price or an identifier may well be the same.
 """
@@ -21,45 +21,29 @@ What is not looked for by value, since it would blank half of all posts:
 from __future__ import annotations
 
 import re
-import unicodedata
-import zlib
-from base64 import b64encode
-from binascii import a2b_qp
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
-from functools import lru_cache
-from html.entities import html5
+from collections.abc import Iterable
 from typing import Any, NamedTuple
-from urllib.parse import unquote
 
 from receiptd.blanking import BLANK, BLANK_TEXT
-from receiptd.receipt import UNSEEN, Receipt
+from receiptd.blanking.decoding import DEEPEST, GZIP, TRANSFER, unpacked, views
+from receiptd.blanking.patterns import (
+    WIDE,
+    base64_places_of,
+    bytes_of,
+    counts_alone,
+    in_base64,
+    places_of,
+)
+from receiptd.receipt import Receipt
 
 SHORTEST = 4
 """Characters of the shortest secret that is looked for by value."""
-SURE = 6
-"""Characters from which on a secret is found within other letters and digits, too."""
 FEWEST_DIGITS = 8
 """Digits of the shortest secret of digits that is looked for in columns and in the log."""
 MOST = 1000
 """How many secrets are known at once: those that were configured last."""
-DEEPEST = 4
-"""How many encodings within each other are undone."""
-
-_BASE64 = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/=_-")
-_LEAST_BASE64 = 4
-
-_REFERENCE = re.compile(r"&(?:#[xX]0*([0-9A-Fa-f]{1,6})|#0*([0-9]{1,7})|([A-Za-z]{2,8}));?")
-_ESCAPE = re.compile(r'\\(?:u([0-9A-Fa-f]{4})|x([0-9A-Fa-f]{2})|(["\\/]))')
 _CONTROLS = bytes((*range(1, 0x20), 0x7F))
-_CONTROL = re.compile("[\x00-\x1f\x7f]+")
-_GZIP = b"\x1f\x8b\x08"
-_MOST_UNPACKED = 1024 * 1024
-"""Bytes of a gzip in a body that are looked into."""
-_GZIP_PIECE = 32
-_EBCDIC_XML = "\x4c\x6f\xa7\x94"
-"""How an XML declaration begins in EBCDIC (XML 1.0, appendix F.1)."""
-_OLDER_CHARSETS = ("latin-1", "cp1252", "iso8859-2")
+_BASE64 = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/=_-")
 
 
 class _Secret(NamedTuple):
@@ -126,7 +110,7 @@ class KnownSecrets:
         text = raw.translate(None, _CONTROLS).decode("latin-1")
         if "%" in text or "&" in text or "\\" in text or "\0" in text or "<!" in text:
             return False
-        if "+A" in text or text.find("<?", 2) >= 0 or any(map(text.__contains__, _TRANSFER)):
+        if "+A" in text or text.find("<?", 2) >= 0 or any(map(text.__contains__, TRANSFER)):
             return False
         for piece in self._all.pieces:  # noqa: SIM110 (a third of the time of `any`)
             if piece in text:
@@ -135,7 +119,7 @@ class KnownSecrets:
 
     def blanked(self, raw: bytes) -> bytes:
         """`raw` with every known secret blanked; the same object where it has none."""
-        if _GZIP in raw and _found(_unpacked(raw), self._all):
+        if GZIP in raw and _found(unpacked(raw), self._all):
             return BLANK
         found = _found(raw.decode("latin-1"), self._all)
         return _blank(raw, found) if found else raw
@@ -203,7 +187,7 @@ def _found(text: str, secrets: _Secrets) -> list[_Secret]:
         return []
     found: dict[int, _Secret] = {}
     pieces = secrets.pieces
-    for view in _all_views(text):
+    for view in views(text):
         for piece in pieces:
             if piece in view:
                 break
@@ -221,150 +205,10 @@ def _together(secrets: Iterable[_Secret]) -> _Secrets:
     return _Secrets(each, tuple(pieces))
 
 
-def _all_views(text: str) -> Iterator[str]:
-    """The `_views` of `text`, each also without characters that nobody sees."""
-    for start in (text, *_other_charsets(text)):
-        for view in _views(start):
-            yield view
-            if view.isascii():
-                if not view.isprintable():
-                    yield _CONTROL.sub("", view)
-                continue
-            for pattern in _unseen():
-                seen = pattern.sub("", view)
-                if seen != view:
-                    yield seen
-
-
-def _other_charsets(text: str) -> Iterator[str]:
-    """`text` as it reads in the charsets that disguise ASCII."""
-    if "+A" in text:
-        yield text.encode("utf-8", "surrogatepass").decode("utf-7", "replace")
-    if _EBCDIC_XML in text:
-        yield text.encode("latin-1", "replace").decode("cp037")
-
-
-def _unpacked(raw: bytes) -> str:
-    """What the first gzip in `raw` holds, as far as it can be read."""
-    packed = raw[raw.index(_GZIP) :]
-    unpacking = zlib.decompressobj(31)
-    pieces: list[bytes] = []
-    left = _MOST_UNPACKED
-    # Piece by piece: where the gzip is broken, what stands before that place can be read.
-    with suppress(zlib.error):
-        for start in range(0, len(packed), _GZIP_PIECE):
-            pieces.append(unpacking.decompress(packed[start : start + _GZIP_PIECE], left))
-            left -= len(pieces[-1])
-            if left <= 0 or unpacking.eof:
-                break
-    return b"".join(pieces).decode("latin-1")
-
-
-def _views(text: str) -> Iterator[str]:
-    """`text` as it is, and with its encodings undone, one after the other."""
-    yield text
-    for _ in range(DEEPEST):
-        before = text
-        for mark, decoder in _DECODERS:
-            # Behind the first two characters: an XML declaration stands within no secret.
-            if text.find(mark, 2 if mark == "<?" else 0) >= 0:
-                decoded = decoder(text)
-                if decoded != text:
-                    yield decoded
-                    text = decoded
-        if text == before:
-            return
-
-
-def _character(match: re.Match[str]) -> str:
-    hexadecimal, decimal, name = match.groups()
-    if name is not None:
-        return html5.get(f"{name};", match[0])
-    code = int(hexadecimal, 16) if hexadecimal else int(decimal)
-    return chr(code) if code < 0x110000 else match[0]
-
-
-def _escaped(match: re.Match[str]) -> str:
-    code = match[1] or match[2]
-    return chr(int(code, 16)) if code else match[3]
-
-
-def _unescaped(text: str) -> str:
-    decoded = _ESCAPE.sub(_escaped, text)
-    # Two escapes may be the halves of one character.
-    return decoded.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
-
-
-def _without_comments(text: str) -> str:
-    pieces, position = [], 0
-    while (start := text.find("<!--", position)) >= 0:
-        end = text.find("-->", start + 4)
-        if end < 0:
-            break
-        pieces.append(text[position:start])
-        position = end + 3
-    return "".join([*pieces, text[position:]])
-
-
-def _without_instructions(text: str) -> str:
-    pieces, position = [], 0
-    while (start := text.find("<?", position)) >= 0:
-        end = text.find("?>", start + 2)
-        if end < 0:
-            break
-        pieces.append(text[position:start])
-        position = end + 2
-    return "".join([*pieces, text[position:]])
-
-
-def _one_line(text: str) -> str:
-    return text.replace("=\r\n", "").replace("=\n", "").replace("\r", "").replace("\n", "")
-
-
-def _quoted_printable(text: str) -> str:
-    return a2b_qp(text.encode("utf-8", "surrogatepass")).decode("latin-1")
-
-
-@lru_cache(1)
-def _unseen() -> tuple[re.Pattern[str], re.Pattern[str]]:
-    """What finds the characters that nobody sees: as they are, and in UTF-8 with a character
-    for each byte. Made when the first post wants it: it takes some hundredths of a second."""
-    codes = (*range(_LAST_CODE), *range(0xE0000, 0xE0080))
-    each = [chr(code) for code in codes if unicodedata.category(chr(code)) in UNSEEN]
-    in_bytes = [re.escape(one.encode().decode("latin-1")) for one in each if not one.isascii()]
-    first = "".join({one[0] for one in in_bytes})
-    return (
-        re.compile(f"[{''.join(map(re.escape, each))}]+"),
-        # The look ahead spares the long list at nearly every character.
-        re.compile(f"(?=[{first}])(?:{'|'.join(in_bytes)})"),
-    )
-
-
-_LAST_CODE = 0x1E000
-"""No character behind it is unseen, but for the tags in plane 14."""
-_TRANSFER = ("uoted-", "UOTED-", "ase64", "ASE64")
-
-_DECODERS: tuple[tuple[str, Callable[[str], str]], ...] = (
-    ("\0", lambda text: text.replace("\0", "")),
-    ("<!--", _without_comments),
-    ("<![CDATA[", lambda text: text.replace("]]>", "").replace("<![CDATA[", "")),
-    ("<?", _without_instructions),
-    ("%", lambda text: unquote(text, "latin-1")),
-    ("&", lambda text: _REFERENCE.sub(_character, text)),
-    ("\\", _unescaped),
-    ("uoted-", _quoted_printable),
-    ("UOTED-", _quoted_printable),
-    ("ase64", _one_line),
-    ("ASE64", _one_line),
-)
-"""What shows that there may be something to undo, and how it is undone. The last four are the
-transfer encodings of multipart bodies, which a part's header names."""
-
-
 def _blank(raw: bytes, found: list[_Secret]) -> bytes:
     for secret in found:
-        raw = _places(secret.value).sub(BLANK, raw)
-        encoded = _encoded_places(secret.value)
+        raw = places_of(secret.value).sub(BLANK, raw)
+        encoded = base64_places_of(secret.value)
         if encoded is not None:
             raw = _blank_runs(raw, encoded)
     return BLANK if _found(raw.decode("latin-1"), _together(found)) else raw
@@ -392,134 +236,16 @@ def _secret(value: str) -> _Secret:
     needles = dict.fromkeys(
         [
             value,
-            *(data.decode("latin-1") for data in _bytes_of(value)),
-            *(value.encode(code).replace(b"\0", b"").decode("latin-1") for code in _WIDE),
+            *(data.decode("latin-1") for data in bytes_of(value)),
+            *(value.encode(code).replace(b"\0", b"").decode("latin-1") for code in WIDE),
         ]
     )
     needles |= dict.fromkeys([each.replace(" ", "+") for each in needles])
     alone = f"(?<![A-Za-z0-9])(?:{'|'.join(map(re.escape, needles))})(?![A-Za-z0-9])"
     return _Secret(
         needles=tuple(needles),
-        alone=re.compile(alone) if _only_alone(value) else None,
+        alone=re.compile(alone) if counts_alone(value) else None,
         weak=digits and len(value) < FEWEST_DIGITS,
-        encoded=_encoded(value),
+        encoded=in_base64(value),
         value=value,
     )
-
-
-def _only_alone(value: str) -> bool:
-    """Whether letters or digits beside it make something else of `value`."""
-    return value.isdecimal() or len(value) < SURE
-
-
-def _encoded(value: str) -> tuple[str, ...]:
-    pieces = [piece for data in _bytes_of(value) for piece in _in_base64(data)]
-    return tuple(dict.fromkeys(pieces))
-
-
-# These are large, and made only when a post holds the secret.
-
-
-@lru_cache(64)
-def _places(value: str) -> re.Pattern[bytes]:
-    """Finds `value`, however it is written."""
-    forms = [b"".join(map(_any_byte, data)) for data in _bytes_of(value)]
-    pattern = b"|".join([_any_writing(value), *forms])
-    if _only_alone(value):
-        before = rb"(?:(?<![A-Za-z0-9])|(?<=%[0-9A-Fa-f]{2}))"
-        pattern = before + b"(?:" + pattern + rb")(?![A-Za-z0-9])"
-    return re.compile(pattern, re.DOTALL)
-
-
-@lru_cache(64)
-def _encoded_places(value: str) -> re.Pattern[bytes] | None:
-    """Finds base64 of `value`; None where that is too short to tell."""
-    encoded = _encoded(value)
-    if not encoded:
-        return None
-    return re.compile(b"|".join(b"".join(map(_any_byte, each.encode())) for each in encoded))
-
-
-_WIDE = ("utf-16-le", "utf-16-be")
-
-
-def _bytes_of(value: str) -> list[bytes]:
-    """`value` in each charset that it may come in, but for UTF-16."""
-    found = [value.encode()]
-    for charset in _OLDER_CHARSETS:
-        try:
-            found.append(value.encode(charset))
-        except UnicodeEncodeError:
-            continue
-    return list(dict.fromkeys(found))
-
-
-def _in_base64(data: bytes) -> Iterator[str]:
-    """What base64 always has of `data`, whatever stands before and behind it."""
-    for shift, before in ((0, 0), (1, 2), (2, 3)):
-        whole = b64encode(b"\0" * shift + data)[before : (shift + len(data)) * 8 // 6]
-        if len(whole) >= _LEAST_BASE64:
-            yield whole.decode()
-            yield whole.translate(bytes.maketrans(b"+/", b"-_")).decode()
-
-
-# Each character is an atomic group, so that an expression that fails in the end goes back over
-# nothing: its time is in proportion to the text, times the length of the secret. What is
-# longer comes first within a group.
-_GAP = rb"\0?+(?:=?\r?\n|<!--.{0,200}?-->|<\?.{0,200}?\?>|\]\]>|<!\[CDATA\[){0,4}+"
-"""What may stand between two characters of a secret."""
-_AMPERSAND = rb"(?:&|%(?:25){0,3}+26)(?:(?:amp|#0*+38|#[xX]0*+26)(?:;|%3[bB])){0,3}+"
-_HASH = rb"(?:#|%(?:25){0,3}+23)"
-_SEMICOLON = rb"(?:;|%(?:25){0,3}+3[bB])?+"
-_BACKSLASH = rb"(?:\\|%(?:25){0,3}+5[cC]){1,4}+"
-
-
-def _any_case(digits: str) -> bytes:
-    return "".join(f"[{d.lower()}{d.upper()}]" if d.isalpha() else d for d in digits).encode()
-
-
-def _byte(byte: int) -> bytes:
-    """A byte percent-encoded, quoted-printable, or as it is."""
-    digits = _any_case(f"{byte:02x}")
-    plain = re.escape(bytes((byte,)))
-    ways = [rb"%(?:25){0,3}+" + digits, b"=" + digits, plain]
-    if byte == 0x20:
-        ways.append(rb"\+")
-    return b"(?:" + b"|".join(ways) + b")"
-
-
-def _any_byte(byte: int) -> bytes:
-    """The same with what may stand behind it."""
-    return b"(?>" + _byte(byte) + b")" + _GAP
-
-
-def _any_writing(value: str) -> bytes:
-    """An expression that finds `value`, each character in any way of writing."""
-    return b"".join(map(_any_character, value))
-
-
-def _any_character(character: str) -> bytes:
-    code = ord(character)
-    number = rb"(?:0*+%d|[xX]0*+" % code + _any_case(f"{code:x}") + b")"
-    ways = [_AMPERSAND + _HASH + number + _SEMICOLON]
-    names = [name[:-1] for name in _NAMES.get(character, ())]
-    if names:
-        ways.append(_AMPERSAND + b"(?:" + "|".join(names).encode() + b")" + _SEMICOLON)
-    halves = character.encode("utf-16-be").hex()
-    units = [halves[start : start + 4] for start in range(0, len(halves), 4)]
-    ways.append(b"".join(_BACKSLASH + b"u" + _any_case(unit) for unit in units))
-    if code < 256:
-        ways.append(_BACKSLASH + b"x" + _any_case(f"{code:02x}"))
-    else:
-        ways += [re.escape(character.encode(each)) for each in _WIDE]
-    if character in '"\\/':
-        ways.append(_BACKSLASH + _byte(code))
-    forms = sorted(_bytes_of(character), key=len, reverse=True)
-    ways += [b"".join(map(_byte, data)) for data in forms]
-    return b"(?>" + b"|".join(ways) + b")" + _GAP
-
-
-_NAMES: dict[str, list[str]] = {}
-for _name, _meaning in html5.items():
-    if _name.endswith(";") and len(_meaning) == 1 and len(_name) <= 9 and _meaning.isascii():
-        _NAMES.setdefault(_meaning, []).append(_name)

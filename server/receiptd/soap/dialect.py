@@ -17,7 +17,8 @@ from xml.sax.saxutils import escape, quoteattr
 
 from spyne.protocol.soap import Soap11
 
-from receiptd.soap.envelope import OPERATION, SOAP_ENV, operation_of, parse, read_call
+from receiptd.soap.document import parse
+from receiptd.soap.envelope import OPERATION, SOAP_ENV, operation_of, read_call
 from receiptd.soap.pin import blanked
 
 _OPEN = (

@@ -12,7 +12,7 @@ from receiptd.providers import Post
 from receiptd.providers.post import looks_like_form
 from receiptd.receipt import Outcome, Verdict
 from receiptd.soap import contract
-from receiptd.soap.envelope import charset_of
+from receiptd.soap.document import charset_of
 from receiptd.soap.pin import blanked
 from receiptd.soap.related import TYPE as RELATED
 from receiptd.soap.related import root_part

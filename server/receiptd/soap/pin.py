@@ -13,7 +13,8 @@ from spyne import Fault
 
 from receiptd.blanking import BLANK, BLANK_TEXT
 from receiptd.blanking.by_name import blank_elements
-from receiptd.soap.envelope import is_pin, parse
+from receiptd.soap.document import parse
+from receiptd.soap.envelope import is_pin
 
 _NAME = b"pin"
 _LONGEST_PREFIX = 64

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from spyne import Fault
 
 from receiptd.providers.multipart import Part, parts
-from receiptd.soap.envelope import charset_of
+from receiptd.soap.document import charset_of
 
 TYPE = "multipart/related"
 

@@ -11,7 +11,7 @@ from kit.api import call, items
 from kit.server import Server
 from kit.wire import post
 from receiptd.receipt import Kind, State
-from receiptd.web.api.handler import LARGEST_BODY
+from receiptd.web.api.bodies import LARGEST_BODY
 from receiptd.web.api.parameters import MOST_PARAMETERS, MessagesQuery, ReceiptsQuery, read_query
 from receiptd.web.api.registration import read_messages
 from receiptd.web.problem import Problem

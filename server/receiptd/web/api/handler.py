@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 from urllib.parse import parse_qsl, quote, urlencode
 
@@ -14,11 +13,12 @@ from receiptd.config import Endpoint
 from receiptd.pipeline import Busy, Pipeline
 from receiptd.providers import values
 from receiptd.store.messages import MESSAGES, message_json, message_with_receipts
-from receiptd.store.paging import Page, Row, Source, one_row, page
+from receiptd.store.paging import Row, Source, one_row, page
 from receiptd.store.queries import RECEIPTS, REJECTIONS, ReceiptFilter
 from receiptd.store.rows import receipt_json, rejection_json
 from receiptd.store.schema import receipts
 from receiptd.web.api import openapi, routes
+from receiptd.web.api.bodies import encoded, encoded_page, encoded_timeline
 from receiptd.web.api.forward import ForwardApi
 from receiptd.web.api.known_names import Names
 from receiptd.web.api.parameters import (
@@ -39,10 +39,6 @@ from receiptd.web.server.request import Request, local_address
 from receiptd.web.token_auth import Guard
 
 JSON = b"application/json"
-
-LARGEST_BODY = 4 * 1024 * 1024
-"""Bytes of items in one answer, as they are sent: escapes of JSON make up to six bytes of one. A
-thousand ordinary receipts have two million. One item may be larger, and is sent alone."""
 
 LONGEST_PATH = 1024
 """Characters of a provider's or a message's name in a path: none has so many."""
@@ -167,7 +163,7 @@ class Api:
             }
             for message, result in zip(messages, results, strict=True)
         ]
-        _send(request, _encoded({"items": items}))
+        _send(request, encoded({"items": items}))
 
     async def _list_messages(self, request: Request, query: MessagesQuery) -> None:
         await self._list(request, MESSAGES, message_json, query)
@@ -193,7 +189,7 @@ class Api:
         def read(engine: Engine) -> bytes:
             names.check(engine, source, type(wanted), strange)
             found = page(engine, source, wanted, limit=query.limit, before_id=query.cursor)
-            return _page(found, shape, link)
+            return encoded_page(found, shape, link)
 
         _send(request, await self._reader.read(read))
 
@@ -203,7 +199,7 @@ class Api:
         def read(engine: Engine) -> bytes | None:
             with engine.connect() as connection:
                 found = message_with_receipts(connection, provider, message_id)
-            return _timeline(found) if found else None
+            return encoded_timeline(found) if found else None
 
         possible = max(len(provider), len(message_id)) <= LONGEST_PATH
         body = await self._reader.read(read) if possible else None
@@ -222,7 +218,7 @@ class Api:
 
             def read(engine: Engine) -> bytes | None:
                 row = one_row(engine, receipts, int(id))
-                return _encoded(receipt_json(row)) if row is not None else None
+                return encoded(receipt_json(row)) if row is not None else None
 
             body = await self._reader.read(read)
         if body is None:
@@ -251,7 +247,7 @@ class Api:
 
     async def _openapi(self, request: Request, _query: Query) -> None:
         if not self._document:
-            self._document = _encoded(openapi.document(self._names))
+            self._document = encoded(openapi.document(self._names))
         _send(request, self._document)
 
 
@@ -271,48 +267,6 @@ def _link_of_next(request: Request) -> Callable[[int], str]:
         if name != "cursor"
     ]
     return lambda number: f"{base}?{urlencode([*pairs, ('cursor', cursor(number))])}"
-
-
-def _page(
-    found: Page, shape: Callable[[Row], dict[str, Any]], link: Callable[[int], str]
-) -> bytes:
-    """A page with as many of the rows as fit, at least one of them."""
-    items: list[bytes] = []
-    size = 0
-    next_id = found.next_id
-    for number, row in enumerate(found.rows):
-        item = _json(shape(row))
-        size += len(item)
-        if items and size > LARGEST_BODY:
-            next_id = found.rows[number - 1]["id"]
-            break
-        items.append(item)
-    following = _json(link(next_id) if next_id is not None else None)
-    return b'{"items": [%b], "next": %b}\n' % (b", ".join(items), following)
-
-
-def _timeline(found: dict[str, Any]) -> bytes:
-    """A message with as many of its receipts as fit, the newest of them, at least one."""
-    newest_first: list[bytes] = []
-    size = 0
-    for receipt in reversed(found.pop("receipts")):
-        item = _json(receipt)
-        size += len(item)
-        if newest_first and size > LARGEST_BODY:
-            found["receipts_complete"] = False
-            break
-        newest_first.append(item)
-    head = _json(found).removesuffix(b"}")
-    return b'%b, "receipts": [%b]}\n' % (head, b", ".join(newest_first[::-1]))
-
-
-def _encoded(value: Mapping[str, Any]) -> bytes:
-    return _json(value) + b"\n"
-
-
-def _json(value: object) -> bytes:
-    # A half of a surrogate pair stays an escape, which JSON has for it.
-    return json.dumps(value, ensure_ascii=False).encode("utf-8", "backslashreplace")
 
 
 def _send(request: Request, body: bytes) -> None:
