@@ -24,7 +24,8 @@ from twisted.logger import Logger, LogLevel
 
 from receiptd.config import Config
 from receiptd.daemon import signals
-from receiptd.daemon.listeners import Inherited, Listeners
+from receiptd.daemon.listener import Inherited
+from receiptd.daemon.listeners import Listeners
 from receiptd.daemon.process import Process, begin_log
 from receiptd.daemon.reactor import prepared_reactor
 from receiptd.daemon.service import Daemon
@@ -51,7 +52,7 @@ class Assignment(NamedTuple):
 
     config: Config
     requests: list[str | None]
-    """What each of the sockets was bound for: see `listening.Inherited`."""
+    """What each of the sockets was bound for: see `listener.Inherited`."""
     locked: bool
     """Whether the store's lock is among the descriptors."""
     material: Material | None
