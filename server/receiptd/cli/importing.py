@@ -107,7 +107,8 @@ def import_messages(
             f"--provider: no endpoint is configured for provider {provider!r}: "
             f"{did_you_mean(provider, list(config.regions))}"
         )
-    from receiptd.registration.message_file import MessageFile, NotReadable
+    from receiptd.registration.lines import NotReadable
+    from receiptd.registration.message_file import MessageFile
 
     tally = Tally()
     with _opened(path) as source:

@@ -96,7 +96,7 @@ def add_message(
     """
     config = load(file, database)
     from receiptd.providers import Invalid
-    from receiptd.registration.message_file import message_of
+    from receiptd.registration.message_values import message_of
 
     given = {"provider": provider, "message_id": message_id, **details}
     try:

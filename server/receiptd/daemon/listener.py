@@ -17,7 +17,7 @@ from twisted.internet.defer import maybeDeferred
 from twisted.internet.task import deferLater
 
 from receiptd.errors import UserError
-from receiptd.web.server.readable import readable
+from receiptd.web.server.poll import readable
 
 HANDSHAKE = 0.2
 """Seconds to finish a TCP handshake that has begun, before the listener is closed."""
