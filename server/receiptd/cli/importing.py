@@ -53,7 +53,7 @@ _FORMATS: dict[str, Format] = {
     type=click.Choice(["stop", "skip"]),
     default="stop",
     show_default=True,
-    help="At a line that is no message: stop there, or skip it.",
+    help="At a line that is not a message: stop there, or skip it.",
 )
 @click.option(
     "--from-line",
@@ -82,13 +82,13 @@ def import_messages(
     --provider says it. NDJSON: an object in each line, with these keys. Both in UTF-8. A
     message to several recipients has a line for each.
 
-    A line that is no message is told on standard error, with its number. The import stops
-    there, so that a file of the wrong kind shows at its beginning, or goes on with --on-error
-    skip. Either way the exit code is then 1. What was registered before stays registered.
+    A line that is not a message is reported on standard error, with its number. The import
+    stops there, so that a file of the wrong kind is noticed at once; --on-error skip goes on.
+    Either way the exit code is then 1. What was registered before stays registered.
 
-    An import can be repeated at any time: a message that is registered already stays as it is,
-    and takes over what the file says otherwise. Where an import ends early it prints the
-    command that goes on from there. Servers may run meanwhile, and get the database in between.
+    An import can be repeated at any time: for a message that is registered already, only the
+    details that differ are updated. An import that ends early prints the command that goes on
+    from there. Servers may run meanwhile: the import gives the database up between batches.
 
     \b
     Examples:

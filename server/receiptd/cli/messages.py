@@ -82,7 +82,7 @@ _DETAILS = (
     "--parts",
     metavar="N",
     type=click.IntRange(1, MOST_PARTS),
-    help="How many parts it was sent in. Default: what receipts say, else 1.",
+    help="How many parts it was sent in. Default: what receipts say, otherwise 1.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON array.")
 @config_option
@@ -166,9 +166,9 @@ def delete_message(
 ) -> None:
     """Delete a registered message, such as one that was a test.
 
-    Its receipts stay. MESSAGE_ID is the provider's identifier, in any case. With the last message
-    of a provider its receipts are no longer checked against messages, unless the endpoint has
-    match = "always".
+    Its receipts stay. MESSAGE_ID is the provider's identifier, in any case. After the last message
+    of a provider is deleted, its receipts are not checked against messages any more, unless the
+    endpoint has match = "always".
 
     \b
     Examples:

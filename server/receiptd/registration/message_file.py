@@ -30,7 +30,7 @@ class Entry(NamedTuple):
     """Its number, from 1."""
     message: Message | None
     problem: str = ""
-    """Why it is no message."""
+    """Why it is not a message."""
 
 
 class MessageFile:
