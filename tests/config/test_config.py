@@ -413,7 +413,7 @@ def test_endpoints_come_from_the_environment_as_json(monkeypatch, written):
             ": unknown: expected RECEIPTD_ENDPOINT with the whole list of endpoints as JSON",
         ),
         ("RECEIPTD_STORE__QUEUE", "x", ': store.queue: expected a whole number, not "x"'),
-        ("RECEIPTD_SERVER__LISTEN", '["tcp:1', ": expected JSON, which this is not: "),
+        ("RECEIPTD_SERVER__LISTEN", '["tcp:1', ": expected JSON, and this is not: "),
         ("RECEIPTD_SERVER", "x", ": server: expected a table"),
         (
             "RECEIPTD_STORE",

@@ -9,7 +9,8 @@ import pytest
 from twisted.logger import globalLogPublisher
 
 from receiptd import __version__
-from receiptd.metrics.counters import FOLDER_VARIABLE, FRESH, Gauge, Metrics, Shared, Total
+from receiptd.metrics.counters import Gauge, Metrics
+from receiptd.metrics.workers import FOLDER_VARIABLE, FRESH, Shared, Total
 
 
 def test_a_value_falls_into_the_bucket_that_it_is_at_most_as_large_as():

@@ -9,14 +9,9 @@ import json
 import pytest
 
 from receiptd.message import Message
-from receiptd.registration.message_file import (
-    COLUMNS,
-    LONGEST_LINE,
-    MOST_LINES,
-    Entry,
-    MessageFile,
-    NotReadable,
-)
+from receiptd.registration.lines import LONGEST_LINE, NotReadable
+from receiptd.registration.message_file import MOST_LINES, Entry, MessageFile
+from receiptd.registration.message_values import COLUMNS
 
 PROVIDERS = ("csoft", "cdyne", "easysms")
 HEADER = "provider,message_id,recipient\n"

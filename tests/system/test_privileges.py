@@ -321,7 +321,7 @@ def test_others_alone_are_meant(tmp_path, mode):
     assert exposed(file, load(file)) is None
 
 
-class Readable(Server):
+class WorldReadable(Server):
     """A server whose configuration every user can read."""
 
     def start(self) -> None:
@@ -337,7 +337,7 @@ class Readable(Server):
     ],
 )
 def test_it_can_be_allowed(tmp_path, config, options):
-    server = Readable(tmp_path, config, "tcp:0:interface=127.0.0.1", options)
+    server = WorldReadable(tmp_path, config, "tcp:0:interface=127.0.0.1", options)
     assert server.stop() == 0
 
 

@@ -22,8 +22,10 @@ from twisted.internet.protocol import Factory
 from kit.load import Load
 from kit.server import Server, environment, stored, wait_until
 from kit.wire import get, post, receive
-from receiptd.daemon.listeners import ListenError, Listeners, _cannot
-from receiptd.daemon.service import at_once
+from receiptd.daemon.binding import cannot_listen
+from receiptd.daemon.deferreds import at_once
+from receiptd.daemon.listener import ListenError
+from receiptd.daemon.listeners import Listeners
 
 TWO = ("--workers", "2")
 
@@ -435,7 +437,7 @@ def test_it_is_one_line_and_the_port_is_free_afterwards(tmp_path, what, said, wo
 
 def test_a_port_of_roots_is_explained():
     error = PermissionError(errno.EACCES, "Permission denied")
-    text = _cannot("tcp:80", error)
+    text = cannot_listen("tcp:80", error)
     assert text.startswith("tcp:80: cannot listen there: Permission denied. A port below 1024 is ")
 
 

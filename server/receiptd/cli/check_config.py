@@ -36,7 +36,7 @@ def check_config(file: Path | None, database: str | None, wide: bool) -> None:
     from receiptd.cli.output import say, table
     from receiptd.config import describe, exposed, find
     from receiptd.daemon.rules import spool_folder
-    from receiptd.daemon.service import warnings
+    from receiptd.daemon.start_lines import endpoint_warnings
     from receiptd.store.database.engine import parse
     from receiptd.store.database.errors import shown
 
@@ -80,7 +80,7 @@ def check_config(file: Path | None, database: str | None, wide: bool) -> None:
         )
     _tell_checking(config)
     listen = [*config.server.listen, *(config.server.tls.listen if config.server.tls else ())]
-    doubts = [text for endpoint in config.endpoint for text in warnings(endpoint, listen)]
+    doubts = [text for endpoint in config.endpoint for text in endpoint_warnings(endpoint, listen)]
     doubts += [text for each in config.forward for text in each.warnings()]
     unusable_tls, tls_doubts = _tls(config)
     doubts += [*tls_doubts, *_token_file_doubts(config)]

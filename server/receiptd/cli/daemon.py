@@ -78,10 +78,8 @@ def serve(
     try:
         passed = passed_sockets()
         config = read()
-        if config.server.workers > 1:
-            from receiptd.daemon.supervisor import run
-        else:
-            from receiptd.daemon.process import run
+        from receiptd.daemon.run import run
+
         sys.exit(run(config, describe(file), read, passed))
     except UserError as error:
         raise Failed(str(error)) from None

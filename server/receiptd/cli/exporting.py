@@ -238,7 +238,7 @@ def _written(output: Path) -> Iterator[IO[str]]:
         yield sys.stdout
         sys.stdout.flush()
         return
-    # What is no ordinary file, such as /dev/stdout or a named pipe, must not be replaced by one.
+    # /dev/stdout, or a named pipe, must not be replaced by an ordinary file.
     ordinary = _is_new_or_ordinary(output)
     final = Path(os.path.realpath(output)) if ordinary else output
     part = final.with_name(f".{final.name}.{os.getpid()}.part") if ordinary else final

@@ -1,4 +1,4 @@
-"""The command `message import`: its progress, what it says of bad lines, and how to go on."""
+"""The command `message import`: its options, its progress, and how to go on after a bad line."""
 
 from __future__ import annotations
 
@@ -6,20 +6,19 @@ import os
 import shlex
 import stat
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Protocol
+from typing import TYPE_CHECKING, BinaryIO
 
 import click
 from click.core import ParameterSource
 
 from receiptd.cli.checking import checked_since, newly_checked, tell_newly_checked
 from receiptd.cli.options import Failed, config_option, database_option, load, store
-from receiptd.cli.output import json_text, printable, say
+from receiptd.cli.output import json_text, say
 from receiptd.cli.progress import LEFT, progress_bar
+from receiptd.cli.tally import Shown, Tally
 from receiptd.errors import did_you_mean
 
 if TYPE_CHECKING:
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Engine
 
     from receiptd.config import Config
-    from receiptd.registration.message_file import Entry, Format, MessageFile
+    from receiptd.registration.message_file import Format
     from receiptd.store.registry import Registry
 
 _FORMATS: dict[str, Format] = {
@@ -42,26 +41,26 @@ _FORMATS: dict[str, Format] = {
 
 @click.command("import")
 @click.argument("path", metavar="FILE", type=click.Path(path_type=Path, allow_dash=True))
-@click.option("--provider", metavar="NAME", help="Whose the messages are that name none.")
+@click.option("--provider", metavar="NAME", help="The provider of messages that name none.")
 @click.option(
     "--format",
     "layout",
     type=click.Choice(["csv", "ndjson"]),
-    help="What the file is. Default: what its name ends in.",
+    help="The format of the file. Default: by the ending of its name.",
 )
 @click.option(
     "--on-error",
     type=click.Choice(["stop", "skip"]),
     default="stop",
     show_default=True,
-    help="At a line that is no message: stop there, or go on without it.",
+    help="At a line that is not a message: stop there, or skip it.",
 )
 @click.option(
     "--from-line",
     metavar="N",
     type=click.IntRange(min=1),
     default=1,
-    help="Begin at this line of the file, counted from 1; so to go on where an import stopped.",
+    help="Begin at this line of the file, counted from 1: go on where an import has stopped.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as one JSON object.")
 @config_option
@@ -83,13 +82,13 @@ def import_messages(
     --provider says it. NDJSON: an object in each line, with these keys. Both in UTF-8. A
     message to several recipients has a line for each.
 
-    A line that is no message is told on standard error, with its number. The import stops
-    there, so that a file of the wrong kind shows at its beginning, or goes on with --on-error
-    skip. Either way the exit code is then 1. What was registered before stays registered.
+    A line that is not a message is reported on standard error, with its number. The import
+    stops there, so that a file of the wrong kind is noticed at once; --on-error skip goes on.
+    Either way the exit code is then 1. What was registered before stays registered.
 
-    An import can be repeated at any time: a message that is registered already stays as it is,
-    and takes over what the file says otherwise. Where an import ends early it prints the
-    command that goes on from there. Servers may run meanwhile, and get the database in between.
+    An import can be repeated at any time: for a message that is registered already, only the
+    details that differ are updated. An import that ends early prints the command that goes on
+    from there. Servers may run meanwhile: the import gives the database up between batches.
 
     \b
     Examples:
@@ -107,7 +106,8 @@ def import_messages(
             f"--provider: no endpoint is configured for provider {provider!r}: "
             f"{did_you_mean(provider, list(config.regions))}"
         )
-    from receiptd.registration.message_file import MessageFile, NotReadable
+    from receiptd.registration.lines import NotReadable
+    from receiptd.registration.message_file import MessageFile
 
     tally = Tally()
     with _opened(path) as source:
@@ -149,87 +149,11 @@ def import_messages(
 
 
 def registry_of(config: Config, engine: Engine) -> Registry:
-    """A registry by which messages are matched as the configured server does it."""
+    """A registry that matches messages by the same rules as the configured server."""
     from receiptd.daemon.rules import policies
     from receiptd.store.registry import Registry
 
     return Registry(engine, policies(config), config.regions)
-
-
-class Shown(Protocol):
-    """What somebody who waits for an import sees of it."""
-
-    def problem(self, text: str) -> None:
-        """A line was bad."""
-
-    def reached(self, position: int, lines: int) -> None:
-        """So many bytes and lines are done with."""
-
-
-@dataclass
-class Tally:
-    """What an import has done, and where it stands."""
-
-    registered: int = 0
-    updated: int = 0
-    unchanged: int = 0
-    bad: int = 0
-    adopted: int = 0
-    next_line: int | None = None
-    """The first line of which nothing is done yet; None before the beginning."""
-    ended: str | None = None
-    """Why it ended early."""
-    seconds: float = 0.0
-    newly_checked: list[str] = field(default_factory=list)
-    """The providers of which these were the first messages."""
-
-    def run(self, messages: MessageFile, registry: Registry, shown: Shown, *, stops: bool) -> None:
-        """Register `messages`.
-
-        :param stops: whether the first bad line ends it.
-        """
-        started = time.monotonic()
-        try:
-            self._run(messages, registry, shown, stops)
-        finally:
-            self.seconds = time.monotonic() - started
-
-    def _run(self, messages: MessageFile, registry: Registry, shown: Shown, stops: bool) -> None:
-        waiting: list[Entry] = []
-        for entry in messages:
-            if not waiting:
-                self.next_line = entry.line
-            if entry.message is None:
-                self.bad += 1
-                shown.problem(f"line {entry.line}: {printable(entry.problem)}")
-                if stops:
-                    self._register(waiting, registry)
-                    self.next_line = entry.line
-                    self.ended = "stopped at a bad line (--on-error skip would leave it out)"
-                    return
-                continue
-            waiting.append(entry)
-            if len(waiting) >= registry.batch:
-                self._register(waiting, registry)
-                shown.reached(messages.position, self.lines)
-                waiting = []
-        self._register(waiting, registry)
-        shown.reached(messages.position, self.lines)
-
-    @property
-    def lines(self) -> int:
-        """How many lines are done with."""
-        return self.registered + self.updated + self.unchanged + self.bad
-
-    def _register(self, entries: list[Entry], registry: Registry) -> None:
-        messages = [entry.message for entry in entries if entry.message is not None]
-        results = registry.register(messages)
-        self.registered += results.count("registered")
-        self.updated += results.count("updated")
-        self.unchanged += results.count("unchanged")
-        self.adopted = registry.adopted
-        if entries:
-            self.next_line = entries[-1].line + 1
 
 
 @contextmanager
@@ -247,7 +171,7 @@ def _opened(path: Path) -> Iterator[BinaryIO]:
 
 
 class _InPipe:
-    """For a standard error that nobody looks at: the bad lines alone."""
+    """Without a terminal: prints the bad lines only."""
 
     def problem(self, text: str) -> None:
         say(text, err=True)
@@ -301,7 +225,7 @@ def _tell(tally: Tally, as_json: bool) -> None:
 
 
 def _command(line: int) -> str:
-    """The command that is running, from another line on."""
+    """The running command, to be repeated from this line on."""
     context = click.get_current_context()
     words = context.command_path.split()
     for parameter in context.command.params:

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from itertools import islice
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from receiptd.cli.filters import any_of, check_names, recipient_option, texts, together
+from receiptd.cli.listing import (
+    RECEIPT_COLUMNS,
+    REJECTION_COLUMNS,
+    TABLE_LIMIT,
+    WIDE_RECEIPT_COLUMNS,
+    WIDE_REJECTION_COLUMNS,
+    print_list,
+    read_ahead,
+    with_first,
+)
 from receiptd.cli.options import (
     Failed,
     Moment,
@@ -19,16 +28,13 @@ from receiptd.cli.options import (
     store,
     wide_option,
 )
-from receiptd.cli.output import fields, json_array, say, short_time, table
+from receiptd.cli.output import fields, json_array, say
 from receiptd.receipt import Kind, Outcome, State
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
 
     from receiptd.config import Config
-
-TABLE_LIMIT = 20
-"""Rows of a table unless `--limit` says otherwise; JSON, which is for programs, has all."""
 
 _STORED = (Outcome.ACCEPTED, Outcome.UNKNOWN_MESSAGE, Outcome.WRONG_RECIPIENT)
 _REASONS = ("invalid", "unauthorized", "unreadable")
@@ -201,7 +207,7 @@ def list_rejected(
             (rejection_json(row) for row in rows),
             as_json,
             limit,
-            _WIDE_REJECTION_COLUMNS if wide else _REJECTION_COLUMNS,
+            WIDE_REJECTION_COLUMNS if wide else REJECTION_COLUMNS,
             "no rejected posts match; fewer filters show more"
             if wanted.narrow
             else "no rejected posts: whatever has come was a receipt",
@@ -236,48 +242,6 @@ def show_rejected(number: int, as_json: bool, file: Path | None, database: str |
         )
 
 
-RECEIPT_COLUMNS = {
-    "id": "id",
-    "received": "received_at",
-    "message": "message_id",
-    "state": "state",
-    "recipient": "recipient",
-    "verdict": "verdict",
-}
-WIDE_RECEIPT_COLUMNS = {
-    "id": "id",
-    "received (UTC)": "received_at",
-    "endpoint": "endpoint",
-    "kind": "kind",
-    "message": "message_id",
-    "state": "state",
-    "code": "code",
-    "recipient": "recipient",
-    "reported (UTC)": "reported_at",
-    "verdict": "verdict",
-}
-_REJECTION_COLUMNS = {
-    "id": "id",
-    "received": "received_at",
-    "endpoint": "endpoint",
-    "reason": "reason",
-    "text": "text",
-}
-_WIDE_REJECTION_COLUMNS = {
-    "id": "id",
-    "received (UTC)": "received_at",
-    "endpoint": "endpoint",
-    "reason": "reason",
-    "field": "field",
-    "from": "peer",
-    "text": "text",
-}
-"""Headers of the tables, with the keys beneath them."""
-
-SPARE = ("received", "registered", "verdict", "since")
-"""Headers of what a narrow terminal does without, the first one first."""
-
-
 def check_receipt_names(config: Config, engine: Engine, filters: Mapping[str, Any]) -> None:
     """See that the names among the `filters` are names of something.
 
@@ -293,82 +257,13 @@ def check_receipt_names(config: Config, engine: Engine, filters: Mapping[str, An
     )
 
 
-def read_ahead(limit: int | None, as_json: bool) -> int | None:
-    """How many to read: for a table one more than are shown, so as to know of it."""
-    if as_json:
-        return limit
-    return (limit or TABLE_LIMIT) + 1
-
-
-def print_list(
-    items: Iterator[Mapping[str, Any]],
-    as_json: bool,
-    limit: int | None,
-    columns: Mapping[str, str],
-    nothing: str,
-) -> None:
-    """Print items as a table or as JSON.
-
-    :param columns: headers, with the keys beneath them.
-    :param nothing: what is said where there are none.
-    """
-    first = next(items, None)
-    if first is None:
-        say(nothing, err=True)
-    found = _with_first(first, items)
-    if as_json:
-        json_array(found)
-        return
-    if first is None:
-        return
-    print_table(columns, islice(found, limit or TABLE_LIMIT))
-    if next(items, None) is not None:
-        say(f"the newest {limit or TABLE_LIMIT}; more with --limit N", err=True)
-
-
-def _with_first(
-    first: Mapping[str, Any] | None, rest: Iterator[Mapping[str, Any]]
-) -> Iterator[Mapping[str, Any]]:
-    if first is not None:
-        yield first
-        yield from rest
-
-
-def print_table(columns: Mapping[str, str], items: Iterable[Mapping[str, Any]]) -> None:
-    """Print items in these columns: headers, with the keys beneath them."""
-    cells = cell_of(columns)
-    table(
-        tuple(columns),
-        ([cells(item[key]) for key in columns.values()] for item in items),
-        text=None if is_wide(columns) else "text" if "text" in columns else "description",
-        spare=[each for each in SPARE if each in columns],
-    )
-
-
-def is_wide(columns: Mapping[str, str]) -> bool:
-    """Whether these columns are those of `--wide`, which names the zone of its times."""
-    return any("UTC" in header for header in columns)
-
-
-def cell_of(columns: Mapping[str, str]) -> Callable[[Any], Any]:
-    """What makes a value a cell of a table with these columns: a time to the second, and short
-    where the table is not a wide one."""
-    return _whole_time if is_wide(columns) else short_time
-
-
-def _whole_time(value: Any) -> Any:
-    if isinstance(value, str) and len(value) == 27 and value.endswith("Z") and value[19] == ".":
-        return value[:19] + "Z"
-    return value
-
-
 def _print_each(
     items: Iterator[Mapping[str, Any]], as_json: bool, what: str, missing: str
 ) -> None:
     first = next(items, None)
     if first is None:
         raise Failed(missing)
-    found = _with_first(first, items)
+    found = with_first(first, items)
     if as_json:
         json_array(found)
         return

@@ -1,10 +1,9 @@
-"""The commands about messages: `message add`, `show`, `list` and `delete`."""
+"""The commands about messages: `message add`, `show` and `delete`."""
 
 from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,17 +12,20 @@ import click
 from receiptd.cli.checking import (
     checked_since,
     newly_checked,
-    tell_checked,
     tell_last_messages,
     tell_newly_checked,
 )
-from receiptd.cli.filters import Phone, any_of, check_names, recipient_option, texts, together
+from receiptd.cli.filters import Phone
 from receiptd.cli.importing import import_messages, registry_of
-from receiptd.cli.lists import page_options, print_list, print_table, read_ahead
+from receiptd.cli.listing import (
+    RECIPIENT_COLUMNS,
+    TIMELINE_COLUMNS,
+    WIDE_TIMELINE_COLUMNS,
+    print_table,
+)
+from receiptd.cli.message_list import list_messages
 from receiptd.cli.options import (
     Failed,
-    Moment,
-    Span,
     config_option,
     database_option,
     load,
@@ -32,7 +34,7 @@ from receiptd.cli.options import (
 )
 from receiptd.cli.output import json_array, json_text, printable, say
 from receiptd.errors import did_you_mean
-from receiptd.receipt import MOST_PARTS, State
+from receiptd.receipt import MOST_PARTS
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
@@ -46,6 +48,21 @@ def message() -> None:
 
 
 message.add_command(import_messages)
+message.add_command(list_messages)
+
+_DETAILS = (
+    "recipient",
+    "state",
+    "final",
+    "state_at",
+    "parts",
+    "delivered",
+    "price",
+    "sender",
+    "reference",
+    "registered_at",
+)
+"""What `message show` prints of a message, in this order."""
 
 
 @message.command("add")
@@ -65,7 +82,7 @@ message.add_command(import_messages)
     "--parts",
     metavar="N",
     type=click.IntRange(1, MOST_PARTS),
-    help="How many parts it was sent in. Default: what receipts say, else 1.",
+    help="How many parts it was sent in. Default: what receipts say, otherwise 1.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON array.")
 @config_option
@@ -96,7 +113,7 @@ def add_message(
     """
     config = load(file, database)
     from receiptd.providers import Invalid
-    from receiptd.registration.message_file import message_of
+    from receiptd.registration.message_values import message_of
 
     given = {"provider": provider, "message_id": message_id, **details}
     try:
@@ -149,9 +166,9 @@ def delete_message(
 ) -> None:
     """Delete a registered message, such as one that was a test.
 
-    Its receipts stay. MESSAGE_ID is the provider's identifier, in any case. With the last message
-    of a provider its receipts are no longer checked against messages, unless the endpoint has
-    match = "always".
+    Its receipts stay. MESSAGE_ID is the provider's identifier, in any case. After the last message
+    of a provider is deleted, its receipts are not checked against messages any more, unless the
+    endpoint has match = "always".
 
     \b
     Examples:
@@ -232,7 +249,7 @@ def _not_found(
 
 def _print_message(found: Mapping[str, Any], wide: bool) -> None:
     say(f"message {printable(found['message_id'])} of {found['provider']}")
-    shown = {name: found[name] for name in _SHOWN}
+    shown = {name: found[name] for name in _DETAILS}
     recipients = found.get("recipients", ())
     if recipients:
         shown["recipient"] = f"{len(recipients)} of them, see below"
@@ -243,151 +260,12 @@ def _print_message(found: Mapping[str, Any], wide: bool) -> None:
         say(f"  {name:<{width}}{printable(value)}")
     if recipients:
         say()
-        print_table(_RECIPIENT_COLUMNS, recipients)
+        print_table(RECIPIENT_COLUMNS, recipients)
     say()
     if not found["receipts"]:
         say("no receipts yet")
         return
-    columns = _WIDE_TIMELINE_COLUMNS if wide else _TIMELINE_COLUMNS
+    columns = WIDE_TIMELINE_COLUMNS if wide else TIMELINE_COLUMNS
     print_table(columns, found["receipts"])
     if not found["receipts_complete"]:
         say(f"the newest {len(found['receipts'])} receipts; more with receiptd receipts show")
-
-
-@message.command("list")
-@texts("--provider", "Of this provider. May, as --state, be given several times.")
-@any_of("--state", State, "The message's state")
-@click.option(
-    "--final/--pending",
-    default=None,
-    help="Only those with a final state, or only those that still wait for one.",
-)
-@click.option(
-    "--pending-for",
-    metavar="AGE",
-    type=Span(),
-    help="Only those that have no final state so long after they were registered, such as 6h.",
-)
-@recipient_option
-@click.option("--reference", metavar="TEXT", help="The application's own reference.")
-@click.option("--message-id", metavar="ID", help="The provider's identifier, in any case.")
-@together(
-    click.option(
-        "--since",
-        type=Moment(),
-        help="Registered at this time or later: ISO 8601 (UTC unless it has an offset), or an "
-        "age such as 90s, 30m, 24h, 7d, 2w.",
-    ),
-    click.option("--until", type=Moment(), help="Registered before this time, given alike."),
-    page_options,
-)
-def list_messages(
-    as_json: bool,
-    wide: bool,
-    limit: int | None,
-    pending_for: timedelta | None,
-    file: Path | None,
-    database: str | None,
-    **filters: Any,
-) -> None:
-    """List registered messages, newest first, a line for each recipient.
-
-    \b
-    Examples:
-      receiptd message list
-      receiptd message list --state UNDELIVERABLE --state EXPIRED --since 24h
-      receiptd message list --pending-for 6h
-      receiptd message list --recipient "+44 7700 912345" --json
-    """
-    if pending_for is not None:
-        if filters["final"]:
-            raise click.UsageError("--final and --pending-for exclude each other")
-        filters["final"] = False
-        registered_before = datetime.now(UTC) - pending_for
-        filters["until"] = min(filters["until"] or registered_before, registered_before)
-    config = load(file, database)
-    from receiptd.daemon.rules import phone_regions
-    from receiptd.store.messages import MessageFilter, each_message, message_json
-
-    wanted = MessageFilter(regions=phone_regions(config), **filters)
-    with store(config) as engine:
-        check_names(
-            config,
-            provider=filters["provider"],
-            stored=lambda fields: each_message(engine, MessageFilter(**fields), limit=1),
-        )
-        rows = each_message(engine, wanted, limit=read_ahead(limit, as_json))
-        print_list(
-            (message_json(row) for row in rows),
-            as_json,
-            limit,
-            _WIDE_MESSAGE_COLUMNS if wide else _MESSAGE_COLUMNS,
-            "no messages match; fewer filters show more"
-            if wanted.narrow
-            else "no messages yet; they are here once they are registered, such as with "
-            "receiptd message add",
-        )
-        if not as_json:
-            tell_checked(config, engine)
-
-
-_SHOWN = (
-    "recipient",
-    "state",
-    "final",
-    "state_at",
-    "parts",
-    "delivered",
-    "price",
-    "sender",
-    "reference",
-    "registered_at",
-)
-_RECIPIENT_COLUMNS = {
-    "recipient": "recipient",
-    "state": "state",
-    "since": "state_at",
-    "parts": "parts",
-    "delivered": "delivered",
-    "price": "price",
-}
-_TIMELINE_COLUMNS = {
-    "receipt": "id",
-    "received": "received_at",
-    "state": "state",
-    "code": "code",
-    "reported": "reported_at",
-    "description": "description",
-}
-_WIDE_TIMELINE_COLUMNS = {
-    "receipt": "id",
-    "received (UTC)": "received_at",
-    "kind": "kind",
-    "state": "state",
-    "code": "code",
-    "description": "description",
-    "recipient": "recipient",
-    "part": "part",
-    "reported (UTC)": "reported_at",
-    "verdict": "verdict",
-}
-_MESSAGE_COLUMNS = {
-    "registered": "registered_at",
-    "provider": "provider",
-    "message": "message_id",
-    "recipient": "recipient",
-    "state": "state",
-    "since": "state_at",
-}
-_WIDE_MESSAGE_COLUMNS = {
-    "registered (UTC)": "registered_at",
-    "provider": "provider",
-    "message": "message_id",
-    "recipient": "recipient",
-    "state": "state",
-    "since": "state_at",
-    "parts": "parts",
-    "delivered": "delivered",
-    "reference": "reference",
-}
-"""Headers of the tables, with the keys beneath them."""

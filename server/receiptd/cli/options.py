@@ -81,8 +81,8 @@ def config_option(command: Command) -> Command:
         metavar="FILE",
         # Whether it can be read is for config.load to say, with what to do.
         type=click.Path(path_type=Path, readable=False),
-        help="The configuration. Default: what RECEIPTD_CONFIG names, else receiptd.toml here "
-        "if there is one, else the built-in defaults.",
+        help="The configuration. Default: what RECEIPTD_CONFIG names, otherwise receiptd.toml "
+        "here if there is one, otherwise the built-in defaults.",
     )(command)
 
 

@@ -60,7 +60,7 @@ def status(as_json: bool, file: Path | None, database: str | None) -> None:
     try:
         segments = survey(folder)
     except FileNotFoundError:
-        # Not the same as an empty one: whoever looks in the wrong place must not be told so.
+        # This is not an empty spool: the user may be looking in the wrong place.
         raise Failed(
             f"{folder}: no such folder; a server makes it at its start. If it is another one, "
             "name the server's configuration with --config FILE"

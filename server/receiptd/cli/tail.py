@@ -10,13 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from receiptd.cli.lists import (
-    RECEIPT_COLUMNS,
-    WIDE_RECEIPT_COLUMNS,
-    cell_of,
-    check_receipt_names,
-    receipt_filters,
-)
+from receiptd.cli.listing import RECEIPT_COLUMNS, WIDE_RECEIPT_COLUMNS, cell_of
+from receiptd.cli.lists import check_receipt_names, receipt_filters
 from receiptd.cli.options import config_option, database_option, load, store, wide_option
 from receiptd.cli.output import COLOURS, json_text, printable, say
 

@@ -6,12 +6,13 @@ list or a table is written there as JSON.
 
 from receiptd.config.api import Api, ApiToken
 from receiptd.config.endpoint import Basic, Endpoint
+from receiptd.config.errors import ConfigError
 from receiptd.config.forward import Forward
 from receiptd.config.log import Logging
 from receiptd.config.secrets_check import exposed, refuse_exposed
 from receiptd.config.server import Server, Tls
 from receiptd.config.settings import Config
-from receiptd.config.sources import DEFAULT_FILE, ConfigError, describe, find, load
+from receiptd.config.sources import DEFAULT_FILE, describe, find, load
 from receiptd.config.store import Store
 
 __all__ = [

@@ -8,13 +8,17 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from receiptd.errors import did_you_mean
+from receiptd.errors import UserError, did_you_mean
 
 Place = tuple[str | int, ...]
 """Where in the configuration something is: keys, and numbers (from 0) in lists."""
 
 Finding = tuple[Place, str]
 """A place, and what is wrong there."""
+
+
+class ConfigError(UserError):
+    """A configuration that cannot be used; each line of its text names file, key and remedy."""
 
 
 class Misfit(ValueError):

@@ -21,7 +21,7 @@ def one_or_many(value: object) -> object:
 
 
 def _given(secrets: list[SecretStr]) -> list[SecretStr]:
-    """Those that are not empty: an empty credential is none."""
+    """The credentials that are not empty: an empty one counts as missing."""
     return [secret for secret in secrets if secret.get_secret_value().strip()]
 
 

@@ -1,4 +1,4 @@
-"""What a running server takes over of a new configuration, and what it cannot."""
+"""Which keys of a new configuration a running server uses, and which need a restart."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ FIXED = {
     "server": ("listen", "workers", "user", "group"),
     "store": ("url", "migrate", "queue", "spool", "spool_limit"),
 }
-"""The keys, by table, that only a restart changes: what is bound, opened or begun with them."""
+"""The keys, by table, that only a restart changes: the start binds or opens by them."""
 
 
 def taken_over(old: Config, new: Config) -> tuple[Config, list[str]]:
-    """`new` with what cannot change as it is in `old`, and the keys that so stay as they were."""
+    """`new`, with the old values of the keys that cannot change, and the names of those keys."""
     kept: list[str] = []
     tables = {}
     for table, keys in FIXED.items():

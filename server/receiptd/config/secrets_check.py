@@ -11,8 +11,9 @@ from typing import Any
 from pydantic import BaseModel, SecretStr
 
 from receiptd.config.database_url import password_of
+from receiptd.config.errors import ConfigError
 from receiptd.config.settings import Config
-from receiptd.config.sources import ConfigError, content
+from receiptd.config.sources import content
 
 
 def exposed(file: Path | None, config: Config) -> str | None:

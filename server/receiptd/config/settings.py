@@ -89,4 +89,4 @@ TABLES: dict[str, type[BaseModel]] = {
     for name, field in Config.model_fields.items()
     if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)
 }
-"""The tables of the file, by name; the list of endpoints is none."""
+"""The tables of the file, by name, without the list of endpoints."""

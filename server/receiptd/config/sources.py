@@ -3,42 +3,28 @@
 from __future__ import annotations
 
 import difflib
-import json
 import os
-import re
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
-from pydantic import TypeAdapter, ValidationError
-from pydantic.fields import FieldInfo
-from pydantic_settings import EnvSettingsSource
+from pydantic import ValidationError
 
 from receiptd import providers
 from receiptd.config.api import ApiToken
 from receiptd.config.database_url import with_password
 from receiptd.config.endpoint import Basic, Endpoint, endpoint_keys
-from receiptd.config.errors import Finding, Place, expected, findings, where
+from receiptd.config.environment import ENV_FILE, Environment, check_variables, is_own
+from receiptd.config.errors import ConfigError, Finding, Place, expected, findings, where
 from receiptd.config.forward import Forward
 from receiptd.config.server import Tls
 from receiptd.config.settings import ENV_DELIMITER, ENV_PREFIX, TABLES, Config
-from receiptd.errors import UserError
 
 DEFAULT_FILE = Path("receiptd.toml")
 """Read from the working directory where `--config` names no other."""
-
-_ENV_FILE = "RECEIPTD_CONFIG"
-# Kubernetes sets these in every pod beside a Service that is called "receiptd".
-_ENV_OF_KUBERNETES = re.compile(
-    r"RECEIPTD_(SERVICE_(HOST|PORT)(_\w+)?|PORT(_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)"
-)
-
-
-class ConfigError(UserError):
-    """A configuration that cannot be used; each line of its text names file, key and remedy."""
 
 
 def load(
@@ -48,14 +34,14 @@ def load(
     database: str | None = None,
     server: Mapping[str, Any] | None = None,
 ) -> Config:
-    """The configuration of `file`, or of `receiptd.toml` where that is there, under the
-    environment's variables, under what the command line says.
+    """Read the configuration: the file, which environment variables override, which the command
+    line overrides. Without `file` it is `receiptd.toml`, if there is one.
 
     :param listen: the command line's `server.listen`, if it has one.
-    :param database: its `store.url`.
-    :param server: its further keys of `[server]`.
-    :raises ConfigError: where anything in it is unknown, of another type, or clashes: a line
-        for each finding.
+    :param database: the command line's `store.url`, if it has one.
+    :param server: further keys of `[server]` on the command line.
+    :raises ConfigError: if a key is unknown, has the wrong type, or clashes with another: one
+        line for each finding.
     """
     path = find(file)
     options: dict[str, dict[str, Any]] = {}
@@ -63,15 +49,15 @@ def load(
         options["server"] = {**(server or {}), **({"listen": list(listen)} if listen else {})}
     if database is not None:
         options["store"] = {"url": database}
-    _check_variables()
+    check_variables()
     said = _beside(path, content(path)) if path else {}
-    sources = _Sources(path, said, _Environment(Config)(), options)
+    sources = _Sources(path, said, Environment(Config)(), options)
     merged = sources.merged()
     try:
         return _with_password(Config.model_validate(merged), sources)
     except ValidationError as error:
-        # A validator of an endpoint as a whole does not run where one of its keys is amiss, so
-        # what is misspelt is looked for here, beside what is then missing.
+        # The validator of a whole endpoint does not run if one of its keys is wrong. So misspelt
+        # keys are looked for here, and reported beside the keys that are missing.
         found = dict.fromkeys([*_misspelt(merged), *findings(error, _misplaced)])
         raise ConfigError(
             "\n".join(f"{sources.origin(at)}: {where(at)}: {text}" for at, text in found)
@@ -81,20 +67,23 @@ def load(
 
 
 def find(file: Path | None = None) -> Path | None:
-    """The configuration file that is read: `file`, else the one that `RECEIPTD_CONFIG` names,
-    else `receiptd.toml` of the working directory if there is one."""
-    if file is None and (named := os.environ.get(_ENV_FILE)):
+    """The configuration file to read: `file`, otherwise the one that `RECEIPTD_CONFIG` names,
+    otherwise `receiptd.toml` in the working directory, if there is one."""
+    if file is None and (named := os.environ.get(ENV_FILE)):
         file = Path(named)
     if file is None:
-        # In a folder that is closed to this user (sudo, in root's home) there is none for them.
+        # The folder may be closed to this user (sudo, in root's home): then there is no file.
         with suppress(PermissionError):
             return DEFAULT_FILE.absolute() if DEFAULT_FILE.is_file() else None
     return file.absolute() if file is not None else None
 
 
 def _beside(file: Path, said: dict[str, Any]) -> dict[str, Any]:
-    """What `file` says, with the relative paths of `[store]` as absolute ones, beneath the file's
-    folder: whoever reads the same file from another folder means the same."""
+    """`said`, with the relative paths of `[store]` made absolute, from the file's folder. So they
+    do not depend on the working directory.
+
+    :param said: the content of `file`.
+    """
     store = said.get("store")
     if not isinstance(store, dict):
         return said
@@ -104,8 +93,8 @@ def _beside(file: Path, said: dict[str, Any]) -> dict[str, Any]:
         if not isinstance(value, str) or not value or "\0" in value:
             continue
         path = file.parent / value
-        # Earlier versions had a relative spool beneath the working directory. One that is there
-        # may hold posts: it stays in use until somebody moves it.
+        # Earlier versions took a relative spool from the working directory. If it is there, it
+        # may hold posts: it stays in use until it is moved.
         if key == "spool" and not path.exists() and Path(value).is_dir():
             path = Path(value).absolute()
         absolute[key] = str(path)
@@ -115,7 +104,7 @@ def _beside(file: Path, said: dict[str, Any]) -> dict[str, Any]:
 def _with_password(config: Config, sources: _Sources) -> Config:
     """`config` with the password of `store.password_file` in `store.url`.
 
-    :raises ConfigError: where it cannot be had.
+    :raises ConfigError: if the password cannot be read.
     """
     store = config.store
     if store.password_file is None:
@@ -129,16 +118,16 @@ def _with_password(config: Config, sources: _Sources) -> Config:
 
 
 def describe(file: Path | None = None) -> str:
-    """What `load` reads, for people: the file, and the environment variables that override it."""
+    """The sources that `load` reads, for people: the file, and the variables that override it."""
     path = find(file)
     text = str(path) if path else f"built-in defaults (there is no {DEFAULT_FILE} here)"
-    variables = sorted(name for name in os.environ if _is_own(name) and name.upper() != _ENV_FILE)
+    variables = sorted(name for name in os.environ if is_own(name) and name.upper() != ENV_FILE)
     return f"{text}, overridden by {', '.join(variables)}" if variables else text
 
 
 @dataclass(frozen=True, slots=True)
 class _Sources:
-    """What the configuration is read from, and of each key from which."""
+    """The sources of the configuration: they tell where each key was set."""
 
     file: Path | None
     content: dict[str, Any]
@@ -167,7 +156,7 @@ class _Sources:
         return merged
 
     def origin(self, path: Place) -> str:
-        """Where the value at `path` was set, or should be."""
+        """Where the value at `path` was set, or should be set."""
         if path[:1] == ("server",) and set(path[1:2]) & set(self.options.get("server", {})):
             return f"--{str(path[1]).replace('_', '-')}"
         if path[:2] == ("store", "url") and "store" in self.options:
@@ -192,48 +181,10 @@ def _holds(content: Any, path: Place) -> bool:
     return True
 
 
-class _Environment(EnvSettingsSource):
-    """The keys that environment variables set."""
-
-    def __call__(self) -> dict[str, Any]:
-        """As the file would say it: a number or a boolean, which comes as text, as what it is.
-        A text that is neither stays one, to be complained of later."""
-        found = super().__call__()
-        for name, table in TABLES.items():
-            values = found.get(name)
-            if isinstance(values, dict):
-                for key, field in table.model_fields.items():
-                    if isinstance(values.get(key), str):
-                        values[key] = _of_text(field, values[key])
-        return found
-
-    def decode_complex_value(self, field_name: str, field: FieldInfo, value: Any) -> Any:
-        """JSON, or a plain text, which suffices where a list may be one thing alone."""
-        try:
-            return json.loads(value)
-        except ValueError as error:
-            if not value.lstrip().startswith(("[", "{")):
-                return value
-            variable = next(name for name, text in os.environ.items() if text == value)
-            raise ConfigError(
-                f"environment variable {variable}: expected JSON, which this is not: {error}"
-            ) from None
-
-
-def _of_text(field: FieldInfo, text: str) -> Any:
-    meant: Any = field.annotation
-    if not {meant, *get_args(meant)} & {int, float, bool}:
-        return text
-    try:
-        return TypeAdapter(meant).validate_python(text)
-    except ValidationError:
-        return text
-
-
 def content(path: Path) -> dict[str, Any]:
     """What a file says.
 
-    :raises ConfigError: where it cannot be read, or is no TOML.
+    :raises ConfigError: if it cannot be read, or is not TOML.
     """
     try:
         return tomllib.loads(path.read_text("utf-8-sig"))
@@ -250,32 +201,6 @@ def content(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: this is no TOML: {error}") from None
-
-
-def _is_own(variable: str) -> bool:
-    name = variable.upper()
-    return name.startswith(ENV_PREFIX) and not _ENV_OF_KUBERNETES.fullmatch(name)
-
-
-def _check_variables() -> None:
-    """An unknown variable is an error too: a typing mistake would else go unnoticed."""
-    known = [_ENV_FILE, *(ENV_PREFIX + name.upper() for name in Config.model_fields)]
-    for name, table in TABLES.items():
-        start = ENV_PREFIX + name.upper() + ENV_DELIMITER
-        known += [start + key.upper() for key in table.model_fields]
-    start = f"{ENV_PREFIX}SERVER{ENV_DELIMITER}TLS{ENV_DELIMITER}"
-    known += [start + key.upper() for key in Tls.model_fields]
-    lines = []
-    for variable in sorted(filter(_is_own, os.environ)):
-        if variable.upper() in known:
-            continue
-        if variable.upper().startswith(ENV_PREFIX + "ENDPOINT" + ENV_DELIMITER):
-            remedy = f"expected {ENV_PREFIX}ENDPOINT with the whole list of endpoints as JSON"
-        else:
-            remedy = expected(variable.upper(), known, cutoff=0.75)
-        lines.append(f"environment variable {variable}: unknown: {remedy}")
-    if lines:
-        raise ConfigError("\n".join(lines))
 
 
 def _misspelt(merged: Mapping[str, Any]) -> Iterator[Finding]:

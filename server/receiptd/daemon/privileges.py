@@ -14,7 +14,11 @@ from pathlib import Path
 from pkgutil import walk_packages
 from typing import NamedTuple
 
+from twisted.logger import Logger
+
 from receiptd.errors import UserError
+
+_log = Logger(namespace="receiptd")
 
 _IMPORTED_LATE = (
     *("alembic", "email", "encodings", "importlib", "lxml", "mako", "phonenumbers.data"),
@@ -146,3 +150,18 @@ def unreadable_python(who: Account) -> Path | None:
             if not found.st_mode & wanted:
                 return each
     return None
+
+
+def serve_as(who: Account | None) -> None:
+    """Become `who`, if it is not None, and log it."""
+    if who is None:
+        return
+    if hidden := prepare_python(who):
+        _log.warn(
+            "the user {user} cannot reach Python's own files, because {path} is closed to it: "
+            "install Python and receiptd where it can reach them, such as beneath /opt",
+            user=who.name,
+            path=hidden,
+        )
+    become(who)
+    _log.info("serving as the user {user}", user=who.name)

@@ -22,7 +22,6 @@ from receiptd.daemon.orders import ORDERS, REPORTS, Orders, Reports, first_order
 from receiptd.daemon.process import begin_log
 from receiptd.daemon.reactor import prepared_reactor
 from receiptd.daemon.sender import SenderAssignment
-from receiptd.daemon.service import become
 from receiptd.errors import UserError
 from receiptd.forward.forwarder import Forwarder
 from receiptd.forward.metrics import ForwardMetrics
@@ -54,7 +53,7 @@ def _run(assignment: SenderAssignment) -> int:
     reactor = prepared_reactor()
     config = assignment.config
     log = begin_log(config, reactor)
-    become(privileges.account(config.server.user, config.server.group))
+    privileges.serve_as(privileges.account(config.server.user, config.server.group))
     folder = Path(assignment.folder)
     metrics = ForwardMetrics()
     metrics.go_on_from(folder)

@@ -18,10 +18,11 @@ from twisted.python import usage
 
 from receiptd.config import Config, describe, find, load, refuse_exposed
 from receiptd.daemon import privileges, signals
-from receiptd.daemon.process import Process, announce, introduce
+from receiptd.daemon.process import Process
 from receiptd.daemon.reactor import prepared_reactor
 from receiptd.daemon.sender import SenderProcess
 from receiptd.daemon.service import Daemon
+from receiptd.daemon.start_lines import announce, introduce
 from receiptd.daemon.systemd import Notifier
 from receiptd.errors import UserError
 from receiptd.log import Log

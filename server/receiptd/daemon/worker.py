@@ -18,7 +18,8 @@ from twisted.logger import Logger, LogLevel
 
 from receiptd.config import Config
 from receiptd.daemon import signals
-from receiptd.daemon.listeners import Inherited, Listeners
+from receiptd.daemon.listener import Inherited
+from receiptd.daemon.listeners import Listeners
 from receiptd.daemon.orders import ORDERS, REPORTS, Orders, Reports, first_order
 from receiptd.daemon.process import Process, begin_log
 from receiptd.daemon.reactor import prepared_reactor
@@ -43,7 +44,7 @@ class Assignment(NamedTuple):
 
     config: Config
     requests: list[str | None]
-    """What each of the sockets was bound for: see `listening.Inherited`."""
+    """What each of the sockets was bound for: see `listener.Inherited`."""
     locked: bool
     """Whether the store's lock is among the descriptors."""
     material: Material | None

@@ -13,7 +13,8 @@ from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
-from receiptd.metrics.counters import Histogram, Metrics, Total
+from receiptd.metrics.counters import Histogram, Metrics
+from receiptd.metrics.workers import Total
 
 
 class Page(Collector):

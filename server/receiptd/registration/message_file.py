@@ -8,49 +8,19 @@ from __future__ import annotations
 
 import csv
 import json
-from collections import deque
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from typing import BinaryIO, Literal, NamedTuple, TypeVar
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import BinaryIO, Literal, NamedTuple
 
-from receiptd.errors import did_you_mean
 from receiptd.message import Message
 from receiptd.providers.post import Invalid
-from receiptd.providers.values import integer, shown
-from receiptd.registration import rules
+from receiptd.providers.values import shown
+from receiptd.registration.lines import Line, Lines, NotReadable
+from receiptd.registration.message_values import COLUMNS, column_hint, message_of
 
 Format = Literal["csv", "ndjson"]
 
-T = TypeVar("T")
-
-COLUMNS = Message._fields
-"""The columns of a CSV file and the keys of an object in NDJSON."""
-
-LONGEST_LINE = 65536
-"""Bytes; a longer line is none of a file of messages."""
-
 MOST_LINES = 20
-"""Lines that a quoted field may reach over, before its quote counts as not closed."""
-
-# What other systems call the columns: only so as to suggest ours.
-_ALSO_CALLED = {
-    "id": "message_id",
-    "messageid": "message_id",
-    "messageidentifier": "message_id",
-    "msisdn": "recipient",
-    "phone": "recipient",
-    "number": "recipient",
-    "to": "recipient",
-    "destination": "recipient",
-    "from": "sender",
-    "source": "sender",
-    "originator": "sender",
-    "ref": "reference",
-    "segments": "parts",
-}
-
-
-class NotReadable(Exception):
-    """A file that cannot be read at all; the text says why and what to do."""
+"""Lines that a quoted field may span, before its quote counts as not closed."""
 
 
 class Entry(NamedTuple):
@@ -60,69 +30,7 @@ class Entry(NamedTuple):
     """Its number, from 1."""
     message: Message | None
     problem: str = ""
-    """Why it is no message."""
-
-
-class _Line(NamedTuple):
-    number: int
-    text: str
-    problem: str = ""
-
-
-class _Lines:
-    """The lines of a file, counted; those that were looked at too early can be given back."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
-        self._back: deque[_Line] = deque()
-        self._number = 0
-        self.position = 0
-
-    def __iter__(self) -> Iterator[_Line]:
-        while (line := self.next()) is not None:
-            yield line
-
-    def next(self) -> _Line | None:
-        """The next line, without what ends it; None at the end of the file."""
-        if self._back:
-            return self._back.popleft()
-        raw = self._read()
-        if not raw:
-            return None
-        if len(raw) > LONGEST_LINE:
-            while raw and not raw.endswith(b"\n"):
-                raw = self._file.readline(LONGEST_LINE)
-                self.position += len(raw)
-            return _Line(self._number, "", f"is longer than {LONGEST_LINE} bytes")
-        if self._number == 1:
-            raw = _without_mark(raw)
-        try:
-            return _Line(self._number, raw.decode().rstrip("\r\n"))
-        except UnicodeDecodeError as error:
-            return _Line(
-                self._number, "", f"is not UTF-8 at its byte {error.start + 1}: save it as UTF-8"
-            )
-
-    def give_back(self, lines: Sequence[_Line]) -> None:
-        """Let these be the next ones."""
-        self._back.extendleft(reversed(lines))
-
-    def skip_to(self, number: int) -> None:
-        """Let the line of this number be the next one."""
-        while self._number < number - 1 and self._read():
-            pass
-
-    def _read(self) -> bytes:
-        raw = self._file.readline(LONGEST_LINE + 1)
-        self.position += len(raw)
-        self._number += bool(raw)
-        return raw
-
-
-def _without_mark(raw: bytes) -> bytes:
-    if raw.startswith((b"\xff\xfe", b"\xfe\xff")):
-        raise NotReadable("is UTF-16: save it as UTF-8")
-    return raw.removeprefix(b"\xef\xbb\xbf")
+    """Why it is not a message."""
 
 
 class MessageFile:
@@ -144,7 +52,7 @@ class MessageFile:
             header is read anyway.
         :raises NotReadable: where the file has no header that can be understood.
         """
-        self._lines = _Lines(file)
+        self._lines = Lines(file)
         self._providers = providers
         self._provider = provider
         self._entries = self._csv(from_line) if layout == "csv" else self._ndjson(from_line)
@@ -197,15 +105,15 @@ class MessageFile:
             else:
                 yield self._entry(line.number, dict(zip(columns, fields, strict=True)))
 
-    def _quoted(self, first: _Line, delimiter: str) -> list[str] | None:
+    def _quoted(self, first: Line, delimiter: str) -> list[str] | None:
         """The fields of the record that `first` begins: a quoted one may hold line ends."""
         try:
             return _fields(first.text, delimiter)
         except csv.Error:
             pass
-        lines: list[_Line] = []
+        lines: list[Line] = []
         text = first.text
-        # A record is whole where its quotes are even: one within a field is written twice.
+        # A record is complete when its quotes are even: a quote within a field is doubled.
         while text.count('"') % 2 and len(lines) < MOST_LINES:
             more = self._lines.next()
             if more is None or more.problem:
@@ -245,7 +153,7 @@ class MessageFile:
 def _fields(text: str, delimiter: str) -> list[str]:
     """The fields of one record.
 
-    :raises csv.Error: where it is none, or not whole.
+    :raises csv.Error: if it is not exactly one complete record.
     """
     lines = (f"{line}\n" for line in text.split("\n"))
     records = list(csv.reader(lines, delimiter=delimiter, strict=True))
@@ -269,7 +177,7 @@ def _header(text: str, delimiter: str, provider: str | None) -> list[str]:
             )
         raise NotReadable(
             "line 1: "
-            + "; ".join(f"unknown column {shown(each)}: {_hint(each)}" for each in unknown)
+            + "; ".join(f"unknown column {shown(each)}: {column_hint(each)}" for each in unknown)
         )
     twice = sorted({name for name in columns if columns.count(name) > 1})
     if twice:
@@ -281,70 +189,3 @@ def _header(text: str, delimiter: str, provider: str | None) -> list[str]:
             "line 1 names no column provider: say with --provider whose the messages are"
         )
     return columns
-
-
-def _hint(name: str) -> str:
-    plain = "".join(filter(str.isalnum, name.lower()))
-    meant = _ALSO_CALLED.get(plain)
-    return f"did you mean {meant!r}?" if meant else did_you_mean(name, COLUMNS)
-
-
-def message_of(
-    values: Mapping[str, object], providers: Collection[str], provider: str | None = None
-) -> Message:
-    """The message that `values`, by the names in `COLUMNS`, describe; an empty text and None
-    are no value.
-
-    :param providers: those that there are.
-    :param provider: whose the message is where `values` do not say.
-    :raises Invalid: where a value is missing, unknown or makes no sense; the text says which.
-    """
-    for name in values:
-        if name not in COLUMNS:
-            raise Invalid(name, f"unknown key {shown(name)}: {_hint(name)}")
-    texts = {name: _text(name, value) for name, value in values.items()}
-    of = texts.get("provider") or provider
-    if of is None:
-        raise Invalid("provider", "provider is missing: it must say whose the message is")
-    _by_rule("provider", of, lambda value: rules.provider(value, providers))
-    message_id = _by_rule("message_id", texts.get("message_id"), rules.identifier)
-    if message_id is None:
-        raise Invalid("message_id", "message_id is missing: it must name the message")
-    recipient = texts.get("recipient")
-    try:
-        _by_rule("recipient", recipient, rules.phone)
-    except Invalid as error:
-        if "e+" in (recipient or "").lower():
-            hint = "; spreadsheets write long numbers so: format the column as text"
-            raise Invalid(error.field, error.text + hint) from None
-        raise
-    return Message(
-        of,
-        message_id,
-        recipient,
-        _by_rule("sender", texts.get("sender"), rules.text),
-        _by_rule("reference", texts.get("reference"), rules.text),
-        _by_rule("parts", integer("parts", texts.get("parts")), rules.parts),
-    )
-
-
-def _by_rule(name: str, value: T | None, rule: Callable[[T], T]) -> T | None:
-    """What `rule` makes of `value`; None stays None.
-
-    :raises Invalid: naming the value, where it is against the rule.
-    """
-    try:
-        return None if value is None else rule(value)
-    except ValueError as error:
-        raise Invalid(name, f"{name} {error}") from None
-
-
-def _text(name: str, value: object) -> str | None:
-    """`value` without surrounding space; None for none."""
-    if value is None:
-        return None
-    if isinstance(value, int) and not isinstance(value, bool):
-        value = str(value)
-    if not isinstance(value, str):
-        raise Invalid(name, f"{name} is {shown(json.dumps(value))}: a text was expected")
-    return value.strip() or None

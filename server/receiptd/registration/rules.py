@@ -32,7 +32,7 @@ def provider(value: str, configured: Collection[str]) -> str:
 
     :param configured: those that an endpoint is configured for. No receipt of any other could
         come, and only an endpoint says by which country's rules a recipient is read.
-    :raises ValueError: where it is none of them.
+    :raises ValueError: if it is not one of them.
     """
     if value not in configured:
         raise ValueError(
@@ -46,7 +46,7 @@ def identifier(value: str) -> str:
     """The provider's identifier of the message, without surrounding space and without what
     nobody sees.
 
-    :raises ValueError: where nothing is left, or it is too long, or no database takes it.
+    :raises ValueError: if nothing is left, or it is too long, or no database takes it.
     """
     if not re.search(SEEN, text(value, LONGEST_IDENTIFIER)):
         raise ValueError("is empty: it must name the message")
@@ -56,7 +56,7 @@ def identifier(value: str) -> str:
 def text(value: str, longest: int = LONGEST_TEXT) -> str:
     """A sender or a reference.
 
-    :raises ValueError: where it is too long, or no database takes it.
+    :raises ValueError: if it is too long, or no database takes it.
     """
     if len(value) > longest:
         raise ValueError(f"has {len(value)} characters: at most {longest}")
@@ -69,7 +69,7 @@ def text(value: str, longest: int = LONGEST_TEXT) -> str:
 def phone(value: str) -> str:
     """A recipient, as it was written.
 
-    :raises ValueError: where it is no phone number.
+    :raises ValueError: if it is not a phone number.
     """
     try:
         found = read_phone("", value)

@@ -15,7 +15,7 @@ import pytest
 from kit.server import Server, wait_until
 from kit.soap import envelope, new_id
 from kit.wire import TIMEOUT, chunked, get, post, receive, send
-from receiptd.web.server.readable import readable
+from receiptd.web.server.poll import readable
 
 CONFIG = """
 [server]

@@ -15,7 +15,7 @@ from kit.load import answers, flood
 from kit.server import CSOFT, resident, wait_until
 from kit.soap import envelope, new_id
 from kit.wire import chunked, get, post, receive, send
-from receiptd.web.server.readable import readable
+from receiptd.web.server.poll import readable
 
 SOAP = "http://schemas.xmlsoap.org/soap/envelope/"
 

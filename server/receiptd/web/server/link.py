@@ -9,7 +9,7 @@ from twisted.internet.interfaces import IHalfCloseableProtocol, IPushProducer, I
 from twisted.internet.protocol import Protocol
 from zope.interface import implementer
 
-from receiptd.web.server.readable import readable
+from receiptd.web.server.poll import readable
 
 if TYPE_CHECKING:
     from receiptd.web.server.request import Request

@@ -16,7 +16,7 @@ from twisted.internet import task
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
-from receiptd.web.server.readable import readable
+from receiptd.web.server.poll import readable
 
 if TYPE_CHECKING:
     from receiptd.web.server.connection import Connection

@@ -1,0 +1,61 @@
+"""Which handler answers which path: the providers' endpoints and the operators' pages."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from receiptd.web.operating.health import Healthz, Readyz
+from receiptd.web.receiving.endpoint import ProviderEndpoint
+from receiptd.web.receiving.intake import Intake
+from receiptd.web.server.limits import rate
+
+if TYPE_CHECKING:
+    from receiptd.blanking.by_value import KnownSecrets
+    from receiptd.config import Config
+    from receiptd.metrics.counters import Metrics
+    from receiptd.pipeline import Pipeline
+    from receiptd.web.operating.health import Readiness
+    from receiptd.web.operating.metrics_page import MetricsPage
+    from receiptd.web.receiving.receipt_log import ReceiptLog
+    from receiptd.web.server.site import Handler
+
+
+def endpoint_handlers(
+    config: Config,
+    pipeline: Pipeline,
+    secrets: KnownSecrets,
+    metrics: Metrics,
+    log: ReceiptLog,
+) -> dict[bytes, Handler]:
+    """The handlers of the configured endpoints, by path.
+
+    :param secrets: blanked in posts that are kept without being read.
+    :param log: gets a line for each receipt.
+    """
+    # Spyne and lxml take a while to import.
+    from receiptd.soap.endpoint import SoapEndpoint
+    from receiptd.soap.service import application
+    from receiptd.soap.transport import SoapTransport
+
+    soap = SoapTransport(application())
+    handlers: dict[bytes, Handler] = {}
+    for endpoint in config.endpoint:
+        metrics.expect(endpoint.name)
+        intake = Intake(endpoint, endpoint.bind(), pipeline, secrets)
+        intake.rate = rate(
+            endpoint.name,
+            endpoint.requests_per_second,
+            config.server.requests_per_second,
+            metrics.rejected,
+        )
+        handlers[endpoint.path.encode()] = (
+            SoapEndpoint(intake, soap, log, endpoint.path, config.server.public_url)
+            if endpoint.provider == "csoft"
+            else ProviderEndpoint(intake, log)
+        )
+    return handlers
+
+
+def operating_handlers(readiness: Readiness, page: MetricsPage) -> dict[bytes, Handler]:
+    """The handlers of the pages for operators, by path."""
+    return {b"/healthz": Healthz(), b"/readyz": Readyz(readiness), b"/metrics": page}
