@@ -155,12 +155,12 @@ def _provider(name: str, settings: tuple[str, ...]) -> Provider:
 
 
 def _dialect(provider: Provider, username: str | None, pin: str | None, form: bool) -> Dialect:
+    from receiptd.providers import named
     from receiptd.simulate import dialects
 
-    if provider.name == "csoft":
-        if form:
-            return dialects.Form(provider, username, pin)
-        return dialects.Soap(username, pin)
+    if provider.dialect is not None:
+        dialect: Dialect = named(provider.dialect)(provider, username, pin, form=form)
+        return dialect
     for option, given in (("--username", username), ("--pin", pin), ("--form", form)):
         if given:
             raise click.UsageError(

@@ -101,6 +101,20 @@ class Endpoint(BaseModel):
         "another than the provider's usual one.",
         examples=["GB"],
     )
+    public_url: Annotated[list[str], BeforeValidator(one_or_many)] = Field(
+        default=[],
+        description="What stands before the path in the URL that is registered with the provider, "
+        "if it is another than public_url of [server]: where a signature covers the URL, it is "
+        "checked against this. Also a list, such as one with a port and one without.",
+        examples=["https://dlr.example.com"],
+    )
+    refuse_status: Literal[400, 401, 403, 503] = Field(
+        default=403,
+        description="What a post is answered whose signature is missing or wrong. Some providers "
+        "never send again what was answered 4xx: with 503 nothing is lost while a secret is being "
+        "changed.",
+        examples=[503],
+    )
     requests_per_second: StrictInt | None = Field(
         default=None,
         ge=0,
@@ -142,6 +156,17 @@ class Endpoint(BaseModel):
         for reserved in _RESERVED:
             if value == reserved or value.startswith(reserved + "/"):
                 raise ValueError(f"{reserved} is receiptd's own: choose another path")
+        return value
+
+    @field_validator("public_url")
+    @classmethod
+    def _absolute(cls, value: list[str]) -> list[str]:
+        for each in value:
+            if not re.fullmatch(r"https?://[^\s/?#@]+(/[^\s?#]*)?", each):
+                raise ValueError(
+                    f"{each!r} is no absolute URL without query: expected one such as "
+                    "https://dlr.example.com"
+                )
         return value
 
     @field_validator("name")
@@ -234,22 +259,35 @@ class Endpoint(BaseModel):
     @property
     def authenticated(self) -> bool:
         """Whether a post must prove anything at all."""
-        return bool(self.username or self.pin or self.token or self.basic or self.networks)
+        return (
+            bool(self.username or self.pin or self.token or self.basic or self.networks)
+            or self.bind().signed
+        )
+
+    @property
+    def options(self) -> BaseModel:
+        """The provider's own keys."""
+        kind = providers.load()[self.provider]
+        return kind.Options.model_validate(self.model_extra or {})
 
     @property
     def phone_region(self) -> str | None:
         """The country by whose national forms phone numbers are read; None: E.164 alone."""
         return self.region or providers.load()[self.provider].region
 
-    def bind(self) -> providers.Provider:
-        """The provider's module, bound to this endpoint."""
+    def bind(self, public_url: str | None = None) -> providers.Provider:
+        """The provider's module, bound to this endpoint.
+
+        :param public_url: of the server, for an endpoint that has none of its own.
+        """
         kind = providers.load()[self.provider]
         return kind(
             providers.Endpoint(
                 name=self.name,
                 timezone=zone(self.timezone or kind.timezone),
                 codes=self.codes,
-                options=kind.Options.model_validate(self.model_extra or {}),
+                options=self.options,
+                public_urls=tuple(self.public_url or ([public_url] if public_url else [])),
             )
         )
 
@@ -273,4 +311,8 @@ def endpoint_keys(kind: type[providers.Provider] | None) -> list[str]:
 
 
 def default_endpoints() -> list[Endpoint]:
-    return [Endpoint(provider=name, path=kind.path) for name, kind in providers.load().items()]
+    return [
+        Endpoint(provider=name, path=kind.path)
+        for name, kind in providers.load().items()
+        if kind.by_default
+    ]

@@ -11,6 +11,7 @@ from typing import Any
 from pydantic import BaseModel, SecretStr
 
 from receiptd.config.database_url import password_of
+from receiptd.config.endpoint import Endpoint
 from receiptd.config.settings import Config
 from receiptd.config.sources import ConfigError, content
 
@@ -54,6 +55,8 @@ def _secrets(value: Any) -> Iterator[str]:
             if name == "url" and isinstance(each, str) and password_of(each):
                 yield each
             yield from _secrets(each)
+        if isinstance(value, Endpoint):
+            yield from _secrets(value.options)
     elif isinstance(value, list):
         for each in value:
             yield from _secrets(each)

@@ -76,6 +76,14 @@ class Config(BaseSettings):
                     )
                     misfits.append((("endpoint", number, what), text))
                 seen.setdefault(value, number)
+        for number, endpoint in enumerate(self.endpoint):
+            bound = endpoint.bind(self.server.public_url)
+            if bound.signs_url and bound.signed and not bound.endpoint.public_urls:
+                text = (
+                    f"{endpoint.provider} signs the URL, and nothing says which: set public_url "
+                    "here or in [server] to what stands before the path in the registered URL"
+                )
+                misfits.append((("endpoint", number, "public_url"), text))
         if misfits:
             raise Misfit(misfits)
         return self

@@ -23,6 +23,7 @@ from receiptd.daemon.rules import policies, quota, spool_folder
 from receiptd.log import Log
 from receiptd.metrics.counters import Gauge, Metrics, Shared
 from receiptd.pipeline import Pipeline
+from receiptd.providers import named
 from receiptd.store.database.engine import check_file, open_engine
 from receiptd.store.database.errors import StoreAway, shown
 from receiptd.store.database.late_database import LateDatabase
@@ -316,12 +317,7 @@ class Daemon(MultiService):
         return text
 
     def _handlers(self, config: Config) -> dict[bytes, Handler]:
-        from receiptd.soap.endpoint import SoapEndpoint
-        from receiptd.soap.service import application
-        from receiptd.soap.transport import SoapTransport
-
         log = ReceiptLog(self.log, self._metrics, self._reactor)
-        soap = SoapTransport(application())
         handlers: dict[bytes, Handler] = {
             b"/healthz": Healthz(),
             b"/readyz": Readyz(self._readiness),
@@ -336,18 +332,16 @@ class Daemon(MultiService):
         }
         for endpoint in config.endpoint:
             self._metrics.expect(endpoint.name)
-            intake = Intake(endpoint, endpoint.bind(), self._pipeline, self._secrets)
+            provider = endpoint.bind(config.server.public_url)
+            intake = Intake(endpoint, provider, self._pipeline, self._secrets)
             intake.rate = rate(
                 endpoint.name,
                 endpoint.requests_per_second,
                 config.server.requests_per_second,
                 self._metrics.rejected,
             )
-            handlers[endpoint.path.encode()] = (
-                SoapEndpoint(intake, soap, log, endpoint.path, config.server.public_url)
-                if endpoint.provider == "csoft"
-                else ProviderEndpoint(intake, log)
-            )
+            take = named(provider.handler) if provider.handler else ProviderEndpoint
+            handlers[endpoint.path.encode()] = take(intake, log)
         return handlers
 
     def _gauges(self) -> list[Gauge]:

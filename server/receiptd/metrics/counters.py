@@ -110,6 +110,12 @@ class Metrics:
             "kept, busy (503) and limited (429) ones are not.",
             *("endpoint", "reason"),
         )
+        self.ignored = Counts(
+            "receiptd_ignored_posts_total",
+            "Posts that are no receipts and need not be, such as a provider's pings: answered as "
+            "taken, and not kept.",
+            "endpoint",
+        )
         self.faults = Counts(
             "receiptd_soap_faults_total", "SOAP faults sent, by faultcode.", "endpoint", "code"
         )
@@ -134,7 +140,12 @@ class Metrics:
         )
         self.gauges: list[Gauge] = []
         self.counts: tuple[Counts, ...] = (
-            *(self.receipts, self.rejected, self.faults, self.responses, self.log_lines_lost),
+            self.receipts,
+            self.rejected,
+            self.ignored,
+            self.faults,
+            self.responses,
+            self.log_lines_lost,
         )
         self.histograms = (self.requests, self.batches, self.commits)
 
@@ -143,6 +154,7 @@ class Metrics:
         self.requests.tallies[endpoint]
         for reason in ("invalid", "unauthorized", "unreadable", "busy"):
             self.rejected[endpoint, reason] += 0
+        self.ignored[(endpoint,)] += 0
 
     def stored(self, size: int, seconds: float) -> None:
         """That a batch of `size` posts is on disk; for the writer's thread."""

@@ -17,98 +17,19 @@ them in the one documented way:
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable
+import time
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from typing import TypeAlias
+from typing import Any
 from urllib.parse import unquote_to_bytes
 
 from receiptd.blanking import BLANK, BLANK_TEXT
 from receiptd.blanking.by_name import blank_elements, blank_members
+from receiptd.providers.fields import Fields, Invalid, Pair, is_secret
+from receiptd.providers.json_body import read_json
 from receiptd.providers.multipart import form_parts
 
-
-class Invalid(Exception):
-    """A post that is understood but carries nonsense; `field` names where."""
-
-    def __init__(self, field: str, text: str) -> None:
-        super().__init__(text)
-        self.field = field
-        self.text = text
-
-
-Pair: TypeAlias = tuple[str, str, str]
-"""A name as it compares (without case), the name as sent, and a value; all decoded."""
-
-
-class Fields:
-    """The fields of one post."""
-
-    __slots__ = ("_exact", "_secrets", "_values")
-
-    def __init__(
-        self,
-        pairs: Iterable[Pair],
-        *,
-        exact: bool = False,
-        secrets: frozenset[str] = frozenset(),
-    ) -> None:
-        """
-        :param exact: whether names compare with case.
-        :param secrets: names (in lower case) of the fields that `rest` leaves out.
-        """
-        self._exact = exact
-        self._secrets = secrets
-        # Further values are a dict's keys: in order, and found at once even where a hostile
-        # post repeats one name ten thousand times.
-        values: dict[str, tuple[str, str, dict[str, None]]] = {}
-        for key, name, value in pairs:
-            if exact:
-                key = name
-            known = values.get(key)
-            if known is None:
-                values[key] = (name, value, _NONE)
-            elif value and value != known[1]:
-                if not known[1]:
-                    values[key] = (known[0], value, _NONE)
-                elif known[2]:
-                    known[2][value] = None
-                else:
-                    values[key] = (known[0], known[1], {value: None})
-        self._values = values
-
-    def verbatim(self, name: str) -> str | None:
-        """The value of `name` exactly as sent, None where it is absent or empty."""
-        known = self._values.get(name) or self._folded(name)
-        return known[1] or None if known else None
-
-    def get(self, name: str) -> str | None:
-        """The value of `name` without surrounding space, None where nothing else is left."""
-        known = self._values.get(name) or self._folded(name)
-        return known[1].strip() or None if known else None
-
-    def _folded(self, name: str) -> tuple[str, str, dict[str, None]] | None:
-        return None if self._exact else self._values.get(name.casefold())
-
-    def rest(self, known: Collection[str]) -> dict[str, object]:
-        """What was sent beside the fields `known` (in lower case, unless names are exact), by
-        the names as sent: a text each, a list of texts where different ones came. Of a known
-        field that came with several values, the values that do not count are here. No value of
-        a secret ever is: a second PIN may be as good as the first."""
-        extra: dict[str, object] = {}
-        for key, (name, first, others) in self._values.items():
-            if key in known and not others:
-                continue
-            if _is_secret(key.casefold(), self._secrets):
-                continue
-            if key not in known:
-                extra[name] = [first, *others] if others else first
-            else:
-                left = list(others)
-                extra[name] = left if len(left) > 1 else left[0]
-        return extra
-
-
-_NONE: dict[str, None] = {}
+__all__ = ["Fields", "Invalid", "Post", "looks_like_form"]
 
 
 class Post:
@@ -124,6 +45,10 @@ class Post:
         charset: str = "iso8859-1",
         secrets: frozenset[str] = frozenset(),
         token: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        path: bytes = b"/",
+        public_urls: Sequence[str] = (),
+        received_at: float | None = None,
     ) -> None:
         """
         :param query: the request target behind its first `?`.
@@ -131,7 +56,17 @@ class Post:
         :param secrets: names (in lower case) of the fields to blank in `raw`.
         :param token: name (in lower case) of the field that carries the endpoint's token: no
             provider sees it, and it is blanked in `raw`.
+        :param headers: by name in lower case.
+        :param path: the request target before its first `?`, as it came.
+        :param public_urls: what stands before the target in the URL that the provider asked
+            for, as the configuration says; never what the request says.
+        :param received_at: seconds since 1970; the present where left out.
         """
+        self.headers: Mapping[str, str] = {} if headers is None else headers
+        self.path = path
+        self._public_urls = public_urls
+        self._received_at = received_at
+        self._charset = charset
         self.method = method
         self.query = query
         self.body = body
@@ -148,7 +83,8 @@ class Post:
                 if secrets:
                     body = _blank_multipart(content_type, body, secrets, charset)
             else:
-                body = _take_apart(body, charset, secrets, self._pairs)
+                if not self.is_json:
+                    body = _take_apart(body, charset, secrets, self._pairs)
                 if secrets:
                     body = _blank_others(body, secrets)
         if query:
@@ -156,6 +92,35 @@ class Post:
         self.raw = query + b"\n" + body if query and body else query or body
         """The post as it came, secrets blanked: the body, preceded, where there is a query,
         by `?`, the query and (where there is a body too) a line feed."""
+
+    @property
+    def is_json(self) -> bool:
+        """Whether the body is JSON: it begins as such, whatever the Content-Type says."""
+        return self.body[:64].removeprefix(b"\xef\xbb\xbf").lstrip()[:1] in (b"{", b"[")
+
+    def json(self) -> Any:
+        """The body as JSON: objects as dictionaries, lists, texts, numbers as `Decimal`, and
+        booleans; a `null` is absent.
+
+        :raises Invalid: where it is none, or more than `json_body` takes.
+        """
+        return read_json(_decode(self.body, self._charset))
+
+    @property
+    def target(self) -> str:
+        """The request target: path and query exactly as they came, a token in them included."""
+        return (self.path + (b"?" + self.query if self.query else b"")).decode("latin-1")
+
+    @property
+    def urls(self) -> list[str]:
+        """Each URL under which the provider may have asked: the configured ones, the target
+        behind them. What a signature of the URL is made of."""
+        return [base.rstrip("/") + self.target for base in self._public_urls]
+
+    @property
+    def received_at(self) -> float:
+        """When the post came, in seconds since 1970."""
+        return time.time() if self._received_at is None else self._received_at
 
     @property
     def fields(self) -> Fields:
@@ -207,15 +172,6 @@ _known_name = lru_cache(1024)(_name)
 _LONGEST_KNOWN = 64
 
 
-def _is_secret(key: str, secrets: frozenset[str]) -> bool:
-    """Whether a field of this name holds a secret: also as `pin[]`, `pin[0]`, `login[pin]`."""
-    if key in secrets:
-        return True
-    return "[" in key and any(
-        piece.strip() in secrets for piece in key.replace("]", "[").split("[")
-    )
-
-
 _ENTITIES = re.compile("^(?:amp;)+")
 _FIELD_START = re.compile(r"[A-Za-z_][\w.\[\]-]{0,63}=", re.ASCII)
 
@@ -260,7 +216,7 @@ def _take_apart(
             name = _ENTITIES.sub("", name)
         known = _known_name if len(name) <= _LONGEST_KNOWN else _name
         key, sent = known(name, charset)
-        if value and _is_secret(key, secrets):
+        if value and is_secret(key, secrets):
             pieces[index] = f"{piece.partition('=')[0]}={BLANK_TEXT}"
             secret = True
         if value and value[-1] in "\r\n":
@@ -283,7 +239,7 @@ def _blank_behind_semicolon(piece: str, secrets: frozenset[str], charset: str) -
     position = 0
     for part in piece.split(";"):
         name, equals, value = part.partition("=")
-        if value and _is_secret(_name(name, charset)[0], secrets):
+        if value and is_secret(_name(name, charset)[0], secrets):
             return piece[:position] + name + equals + BLANK_TEXT
         position += len(part) + 1
     return piece
@@ -321,7 +277,7 @@ def _blank_multipart(
     pieces, position = [], 0
     for part in parts:
         name = _decode(part.name, charset).strip().casefold()
-        if _is_secret(name, secrets) and part.end > part.start:
+        if is_secret(name, secrets) and part.end > part.start:
             pieces += [body[position : part.start], BLANK]
             position = part.end
     return b"".join([*pieces, body[position:]])

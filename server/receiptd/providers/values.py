@@ -1,7 +1,7 @@
 """Values that every provider sends: identifiers, phone numbers, numbers, times, prices.
 
-Each function takes the field's name, for its error, and the text as it came; an absent value
-(None) stays None. Times are given back in UTC.
+Each function takes the field's name, for its error, and the text as it came; or a number of a JSON
+body; an absent value (None) stays None. Times are given back in UTC.
 """
 
 from __future__ import annotations
@@ -10,10 +10,15 @@ import re
 from datetime import UTC, datetime, tzinfo
 from decimal import Decimal
 from functools import lru_cache
+from typing import TypeAlias
 from zoneinfo import ZoneInfo
 
-from receiptd.providers.post import Invalid
+from receiptd.providers.fields import Invalid
+from receiptd.providers.json_body import as_text
 from receiptd.receipt import State
+
+Value: TypeAlias = str | Decimal | int | None
+"""A value as it came: a text, or a number of a JSON body."""
 
 LONGEST_IDENTIFIER = 255
 """Characters; every provider's own limit is below 64, and an index has one too."""
@@ -51,11 +56,13 @@ def shown(value: str) -> str:
     return repr(value if len(value) <= 60 else value[:57] + "...")
 
 
-def identifier(field: str, value: str | None) -> str:
+def identifier(field: str, value: Value) -> str:
     """A message identifier, without surrounding space.
 
     :raises Invalid: where there is none, or one longer than `LONGEST_IDENTIFIER`.
     """
+    if value is not None and not isinstance(value, str):
+        value = as_text(value)
     value = value.strip() if value else None
     if not value:
         raise Invalid(field, f"{field} is missing: it must name the message")
@@ -64,11 +71,13 @@ def identifier(field: str, value: str | None) -> str:
     return value
 
 
-def phone(field: str, value: str | None) -> str | None:
+def phone(field: str, value: Value) -> str | None:
     """A phone number as it was sent; whether it is plausible is nobody's business here.
 
     :raises Invalid: where it holds anything but digits, space, `+`, `-`, `(`, `)`.
     """
+    if value is not None and not isinstance(value, str):
+        value = as_text(value)
     if value is None:
         return None
     if (value.isascii() and value.isdigit() and len(value) <= 64) or (
@@ -78,11 +87,13 @@ def phone(field: str, value: str | None) -> str | None:
     raise Invalid(field, f"{field} is {shown(value)}: a phone number in digits was expected")
 
 
-def integer(field: str, value: str | None) -> int | None:
+def integer(field: str, value: Value) -> int | None:
     """A whole number of at most nine digits.
 
     :raises Invalid: where it is none.
     """
+    if value is not None and not isinstance(value, str):
+        value = as_text(value)
     if value is None:
         return None
     if _INTEGER.fullmatch(value):
@@ -90,31 +101,37 @@ def integer(field: str, value: str | None) -> int | None:
     raise Invalid(field, f"{field} is {shown(value)}: a whole number was expected")
 
 
-def digits(field: str, value: str | None) -> str | None:
+def digits(field: str, value: Value) -> str | None:
     """At most twenty digits, as they were sent (leading zeros count).
 
     :raises Invalid: where there is anything else in it.
     """
+    if value is not None and not isinstance(value, str):
+        value = as_text(value)
     if value is None or _DIGITS.fullmatch(value):
         return value
     raise Invalid(field, f"{field} is {shown(value)}: digits were expected")
 
 
-def word(field: str, value: str | None) -> str | None:
+def word(field: str, value: Value) -> str | None:
     """A provider's code, of whatever characters.
 
     :raises Invalid: where it is longer than `LONGEST_CODE`.
     """
+    if value is not None and not isinstance(value, str):
+        value = as_text(value)
     if value is None or len(value) <= LONGEST_CODE:
         return value
     raise Invalid(field, f"{field} has {len(value)} characters: at most {LONGEST_CODE}")
 
 
-def decimal(field: str, value: str | None) -> Decimal | None:
+def decimal(field: str, value: Value) -> Decimal | None:
     """A decimal number, with a point or a comma, its digits kept as sent.
 
     :raises Invalid: where it is none.
     """
+    if value is not None and not isinstance(value, str):
+        value = as_text(value)
     if value is None:
         return None
     if _DECIMAL.fullmatch(value):
@@ -123,7 +140,7 @@ def decimal(field: str, value: str | None) -> Decimal | None:
 
 
 def iso_time(
-    field: str, value: str | None, zone: tzinfo, example: str = "2013-09-01 09:12:29"
+    field: str, value: Value, zone: tzinfo, example: str = "2013-09-01 09:12:29"
 ) -> datetime | None:
     """A time as `2013-09-01 09:12:29` or `2013-09-01T09:12`, in `zone` unless it carries an
     offset; `utc` says what becomes of the hour that a clock change repeats or skips.
@@ -131,6 +148,8 @@ def iso_time(
     :param example: of how the provider writes one, for the error.
     :raises Invalid: where it is none.
     """
+    if value is not None and not isinstance(value, str):
+        value = as_text(value)
     if value is None:
         return None
     try:
@@ -152,11 +171,13 @@ def _iso_time(value: str, zone: tzinfo) -> datetime:
     return utc(datetime.fromisoformat(value), zone)
 
 
-def us_time(field: str, value: str | None, zone: tzinfo) -> datetime | None:
+def us_time(field: str, value: Value, zone: tzinfo) -> datetime | None:
     """A time as `5/8/2010 2:42:36 AM` or as ISO 8601; of the year 1 (.NET's empty date), None.
 
     :raises Invalid: where it is none.
     """
+    if value is not None and not isinstance(value, str):
+        value = as_text(value)
     if value is None:
         return None
     try:
@@ -189,12 +210,14 @@ def _hour(hour: str, half: str | None) -> int:
     return number % 12 + (12 if half in "Pp" else 0)
 
 
-def smpp_time(field: str, value: str | None, zone: tzinfo) -> datetime | None:
+def smpp_time(field: str, value: Value, zone: tzinfo) -> datetime | None:
     """A time as `1209281334` (YYMMDDhhmm, SMPP v3.4, appendix B), also with seconds, also with
     the century; nothing but zeros is None.
 
     :raises Invalid: where it is none.
     """
+    if value is not None and not isinstance(value, str):
+        value = as_text(value)
     if value is None or not value.strip("0"):
         return None
     found = _COMPACT.fullmatch(value)

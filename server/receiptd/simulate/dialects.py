@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import http.client
 from base64 import b64encode
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, Protocol
 from urllib.parse import parse_qs, parse_qsl, quote, unquote, urlencode, urlsplit
 from xml.sax.saxutils import escape
 
 from receiptd import __version__
-from receiptd.providers import Provider
+from receiptd.providers import Post, Provider
 from receiptd.providers.csoft import timestamp
 from receiptd.receipt import Receipt, match_key
 
@@ -177,13 +177,29 @@ class Query:
 
     def write(self, receipt: Receipt, to: Target) -> Outgoing:
         """The post of `receipt`."""
-        post = self._provider.write(receipt)
+        post = self._signed(self._provider.write(receipt), to)
         query = post.query.decode("ascii")
         path = to.path + (("&" if "?" in to.path else "?") + query if query else "")
-        headers = to.headers
+        headers = to.headers | dict(post.headers)
         if post.content_type:
             headers = headers | {"Content-Type": post.content_type}
         return Outgoing(receipt, post.method, path, post.body, headers)
+
+    def _signed(self, post: Post, to: Target) -> Post:
+        """`post` signed by the provider's secret, where it has been given one."""
+        before, _, query = to.path.partition("?")
+        asked = "&".join(filter(None, (query, post.query.decode("ascii")))).encode()
+        whole = Post(
+            post.method,
+            asked,
+            post.body,
+            post.content_type,
+            headers=post.headers,
+            path=before.encode(),
+            public_urls=self._provider.endpoint.public_urls or (to.shown.removesuffix(before),),
+        )
+        headers = self._provider.sign(whole)
+        return Post(post.method, post.query, post.body, post.content_type, headers=headers)
 
     def read(self, sent: Outgoing, status: int, body: bytes) -> Answer:
         """ "Received" is any 2xx, unless it carries a report of Connection Software's that says
@@ -200,7 +216,19 @@ class Query:
         )
 
 
-Dialect = Soap | Form | Query
+class Dialect(Protocol):
+    """How a provider's posts are written, and their answers read."""
+
+    def write(self, receipt: Receipt, to: Target) -> Outgoing:
+        """The post of `receipt`."""
+
+    def read(self, sent: Outgoing, status: int, body: bytes) -> Answer:
+        """What an answer means."""
+
+
+def csoft(provider: Provider, username: str | None, pin: str | None, *, form: bool) -> Dialect:
+    """Connection Software's: SOAP, or on demand a form."""
+    return Form(provider, username, pin) if form else Soap(username, pin)
 
 
 def reply(body: bytes) -> tuple[str, dict[str, str]]:
