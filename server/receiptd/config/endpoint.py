@@ -265,6 +265,12 @@ class Endpoint(BaseModel):
         )
 
     @property
+    def called(self) -> str:
+        """What receipts and registered messages call the provider: its name, unless it is a
+        generic one that is given another."""
+        return self.bind().name
+
+    @property
     def options(self) -> BaseModel:
         """The provider's own keys."""
         kind = providers.load()[self.provider]

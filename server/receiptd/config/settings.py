@@ -46,7 +46,7 @@ class Config(BaseSettings):
         endpoint."""
         found: dict[str, str | None] = {}
         for endpoint in self.endpoint:
-            found.setdefault(endpoint.provider, endpoint.phone_region)
+            found.setdefault(endpoint.called, endpoint.phone_region)
         return found
 
     @classmethod

@@ -13,8 +13,8 @@ import binascii
 import hashlib
 import hmac
 from base64 import b64decode, b64encode
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, urlsplit, urlunsplit
 
 from receiptd.providers.fields import Unverified
@@ -252,52 +252,3 @@ def check_ed25519(keys: Sequence[Ed25519PublicKey], signature: str, signed: byte
             continue
         return
     raise Unverified("the signature is wrong: is the public key another one?")
-
-
-def claims(
-    token: str,
-    secrets: Iterable[bytes],
-    *,
-    algorithms: Sequence[str] = ("HS256",),
-    required: Collection[str] = (),
-) -> Mapping[str, Any]:
-    """What a JSON Web Token (RFC 7519) claims, its signature checked; its times are not.
-
-    :raises Unverified: where no secret fits, or a claim that is required is missing.
-    """
-    import jwt
-
-    # The time is checked against the post's own, and a tolerance that the configuration gives.
-    options: Any = {
-        "require": list(required),
-        **dict.fromkeys(("verify_exp", "verify_nbf", "verify_iat", "verify_aud"), False),
-    }
-    reason = "no secret is configured"
-    for secret in secrets:
-        try:
-            return jwt.decode(token, secret, algorithms=list(algorithms), options=options)
-        except (jwt.InvalidTokenError, ValueError, RecursionError) as error:
-            reason = str(error)
-    raise Unverified(f"the signature is wrong: the JSON Web Token is not valid: {reason}")
-
-
-def check_hash(claimed: object, content: bytes, what: str) -> None:
-    """That a claim is the SHA-256 of `content`, in hex.
-
-    :raises Unverified: where it is not.
-    """
-    given = claimed if isinstance(claimed, str) else ""
-    if not matches([given.lower()], [hashlib.sha256(content).hexdigest()]):
-        raise Unverified(f"the signature is of another {what}")
-
-
-def check_period(claimed: Mapping[str, Any], now: float, leeway: float) -> None:
-    """That now is between a token's `nbf` and `exp`.
-
-    :raises Unverified: where it is not, or where one is no number.
-    """
-    begins, ends = claimed.get("nbf"), claimed.get("exp")
-    if not isinstance(begins, (int, float)) or not isinstance(ends, (int, float)):
-        raise Unverified("the signature's nbf or exp is no number")
-    if now < begins - leeway or now > ends + leeway:
-        raise Unverified("the signature is not valid at this time: is it a replay?")
