@@ -24,6 +24,7 @@ from receiptd.cli.pruning import prune
 from receiptd.cli.simulation import simulate
 from receiptd.cli.spool import spool
 from receiptd.cli.tail import tail
+from receiptd.cli.trying import try_request
 
 __all__ = ["main"]
 
@@ -63,6 +64,6 @@ receipts.add_command(export)
 for command in (
     *(serve, worker, init, check_config, api_token),
     *(message, receipts, rejected, prune, spool),
-    *(simulate, easysms_url),
+    *(simulate, try_request, easysms_url),
 ):
     main.add_command(command)

@@ -16,7 +16,7 @@ from pydantic import (
 from receiptd.duration import duration
 from receiptd.providers.endpoint import Secrets
 from receiptd.providers.signatures import ALGORITHMS, ed25519_key, standard_webhooks_key
-from receiptd.providers.sources import compiled, path
+from receiptd.providers.sources import compiled, names_in, path
 from receiptd.receipt import Kind
 
 FIELDS = (
@@ -226,7 +226,11 @@ class GenericOptions(_Table):
         return value
 
     @model_validator(mode="after")
-    def _kinds_have_a_source(self) -> Self:
+    def _whole(self) -> Self:
+        if self.body == "json":
+            for source in self.fields.values():
+                for name in names_in(source):
+                    path(name.removeprefix("$."))
         if self.kinds and "kind" not in self.fields:
             raise ValueError("`kinds` needs `kind` in `fields`: where the value is")
         return self

@@ -35,7 +35,6 @@ _PLACE = re.compile(r"\{([^{}]{1,200})\}")
 _REPEATS = re.compile(r"\\.|\[\^?\]?[^\]]*\]|([*+?]|\{[0-9,]*\})", re.S)
 
 
-@lru_cache(1024)
 def path(text: str) -> tuple[str | int, ...]:
     """The steps of a path.
 
@@ -55,9 +54,18 @@ def path(text: str) -> tuple[str | int, ...]:
     return tuple(steps)
 
 
+@lru_cache(1024)
+def _steps(text: str) -> tuple[str | int, ...]:
+    """As `path`; what is none, such as a form's `price[amount]`, is one name."""
+    try:
+        return path(text)
+    except ValueError:
+        return (text,)
+
+
 def at(value: Any, text: str) -> Any:
     """What stands at a path in JSON, None where there is nothing."""
-    for step in path(text):
+    for step in _steps(text):
         if isinstance(step, int):
             if not isinstance(value, list) or step >= len(value):
                 return None
