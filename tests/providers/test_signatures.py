@@ -155,12 +155,12 @@ WITH_BODY = _HEAD + (
 )
 def test_messagebird_of_its_python_library(token, url, body):
     claimed = claims(token, [b"another", SECRET], required=("iss", "nbf", "exp"))
-    check_hash(claimed["url_hash"], url, "URL")
+    check_hash(claimed["url_hash"], [b"?", url], "URL")
     check_period(claimed, 1625479200, 1)
     if body:
-        check_hash(claimed["payload_hash"], body, "body")
+        check_hash(claimed["payload_hash"], [body], "body")
     with pytest.raises(Unverified, match="another URL"):
-        check_hash(claimed["url_hash"], url + b"?", "URL")
+        check_hash(claimed["url_hash"], [url + b"?"], "URL")
     with pytest.raises(Unverified, match="not valid at this time"):
         check_period(claimed, 1625479262, 1)
     with pytest.raises(Unverified, match="not valid at this time"):

@@ -93,6 +93,26 @@ class Post:
         """The post as it came, secrets blanked: the body, preceded, where there is a query,
         by `?`, the query and (where there is a body too) a line feed."""
 
+    def changed(
+        self,
+        *,
+        query: bytes | None = None,
+        body: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Post:
+        """The same post with another query or body, or with further headers: to sign one."""
+        return Post(
+            self.method,
+            self.query if query is None else query,
+            self.body if body is None else body,
+            self.content_type,
+            charset=self._charset,
+            headers={**self.headers, **(headers or {})},
+            path=self.path,
+            public_urls=self._public_urls,
+            received_at=self._received_at,
+        )
+
     @property
     def is_json(self) -> bool:
         """Whether the body is JSON: it begins as such, whatever the Content-Type says."""

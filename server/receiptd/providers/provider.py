@@ -84,10 +84,10 @@ class Provider:
         :raises Unverified: where it is missing, wrong or too old.
         """
 
-    def sign(self, post: Post) -> Mapping[str, str]:
-        """The headers that the provider would send with `post`, its signature among them where
-        the endpoint is configured with its secret; for `receiptd simulate`."""
-        return post.headers
+    def sign(self, post: Post) -> Post:
+        """`post` signed as the provider would sign it, where the endpoint is configured with its
+        secret; for `receiptd simulate`."""
+        return post
 
     @property
     def signed(self) -> bool:
@@ -171,7 +171,7 @@ class Provider:
             return configured[f"{code}/{error}"]
         if code in configured:
             return configured[code]
-        known = self.codes.get(code)
+        known = self.codes.get(f"{code}/{error}") or self.codes.get(code)
         return known.state if known else State.UNKNOWN
 
     def description(self, code: str | None) -> str | None:

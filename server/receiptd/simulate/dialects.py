@@ -177,29 +177,24 @@ class Query:
 
     def write(self, receipt: Receipt, to: Target) -> Outgoing:
         """The post of `receipt`."""
-        post = self._signed(self._provider.write(receipt), to)
-        query = post.query.decode("ascii")
-        path = to.path + (("&" if "?" in to.path else "?") + query if query else "")
+        written = self._provider.write(receipt)
+        path, _, query = to.path.partition("?")
+        base = to.shown.removesuffix(path)
+        post = self._provider.sign(
+            Post(
+                written.method,
+                "&".join(filter(None, (query, written.query.decode("ascii")))).encode(),
+                written.body,
+                written.content_type,
+                headers=written.headers,
+                path=path.encode(),
+                public_urls=self._provider.endpoint.public_urls or (base,),
+            )
+        )
         headers = to.headers | dict(post.headers)
         if post.content_type:
             headers = headers | {"Content-Type": post.content_type}
-        return Outgoing(receipt, post.method, path, post.body, headers)
-
-    def _signed(self, post: Post, to: Target) -> Post:
-        """`post` signed by the provider's secret, where it has been given one."""
-        before, _, query = to.path.partition("?")
-        asked = "&".join(filter(None, (query, post.query.decode("ascii")))).encode()
-        whole = Post(
-            post.method,
-            asked,
-            post.body,
-            post.content_type,
-            headers=post.headers,
-            path=before.encode(),
-            public_urls=self._provider.endpoint.public_urls or (to.shown.removesuffix(before),),
-        )
-        headers = self._provider.sign(whole)
-        return Post(post.method, post.query, post.body, post.content_type, headers=headers)
+        return Outgoing(receipt, post.method, post.target, post.body, headers)
 
     def read(self, sent: Outgoing, status: int, body: bytes) -> Answer:
         """ "Received" is any 2xx, unless it carries a report of Connection Software's that says
