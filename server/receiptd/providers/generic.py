@@ -30,11 +30,10 @@ from receiptd.providers.signatures import (
     standard_webhooks_key,
 )
 from receiptd.providers.sources import Look, at, compiled, in_json, names_in
+from receiptd.providers.times import epoch_time, formatted_time
 from receiptd.providers.values import (
     decimal,
     digits,
-    epoch_time,
-    formatted_time,
     identifier,
     integer,
     iso_time,

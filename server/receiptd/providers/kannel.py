@@ -20,7 +20,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from receiptd.providers import Code, Endpoint, Invalid, Post, Provider
 from receiptd.providers.dlr_url import Template
-from receiptd.providers.values import SMPP_WORDS, epoch_time, identifier, integer, iso_time, phone
+from receiptd.providers.times import epoch_time
+from receiptd.providers.values import SMPP_WORDS, identifier, integer, iso_time, phone
 from receiptd.receipt import Receipt, State
 
 ESCAPES = {

@@ -119,10 +119,9 @@ class Post:
         return self.body[:64].removeprefix(b"\xef\xbb\xbf").lstrip()[:1] in (b"{", b"[")
 
     def json(self) -> Any:
-        """The body as JSON: objects as dictionaries, lists, texts, numbers as `Decimal`, and
-        booleans; a `null` is absent.
+        """The body as `json_body.read_json` has it.
 
-        :raises Invalid: where it is none, or more than `json_body` takes.
+        :raises Invalid: where it is none.
         """
         return read_json(_decode(self.body, self._charset))
 
@@ -133,8 +132,7 @@ class Post:
 
     @property
     def urls(self) -> list[str]:
-        """Each URL under which the provider may have asked: the configured ones, the target
-        behind them. What a signature of the URL is made of."""
+        """Each URL that the provider may have asked for: the configured ones, with the target."""
         return [base.rstrip("/") + self.target for base in self._public_urls]
 
     @property
@@ -158,7 +156,7 @@ class Post:
 
     @property
     def tokens(self) -> list[str]:
-        """What was sent as the endpoint's token, exactly: one value, or none, or several."""
+        """What was sent as the endpoint's token, exactly."""
         return [value for key, _, value in self._pairs if key == self._token]
 
 
