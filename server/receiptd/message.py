@@ -13,9 +13,6 @@ from typing import NamedTuple
 
 from receiptd.receipt import State
 
-MOST_PARTS = 255
-"""A concatenated message counts its parts in one octet (3GPP TS 23.040, 9.2.3.24.1)."""
-
 WHOLE = 0
 """Stands for the message as a whole where receipts name no part."""
 
@@ -123,22 +120,23 @@ def progress(parts: Mapping[int, Part], registered: int | None) -> Progress:
         state, state_at = whole.standing
         price = whole.price.amount if whole.price is not None else None
         return Progress(state, state.final, state_at, int(state is State.DELIVERED), 1, price)
-    numbered = {number: part for number, part in parts.items() if number != WHOLE}
+    numbered = [number for number in parts if number != WHOLE]
     expected = max([registered or 1, *numbered])
-    if numbered:
-        standings = [
-            _better(numbered.get(number, NOTHING_OF_PART).standing, whole.standing)
-            for number in range(1, expected + 1)
-        ]
-    else:
-        standings = [whole.standing] * expected
+    standings = [_better(parts[number].standing, whole.standing) for number in numbered]
+    delivered = sum(each is not None and each.state is State.DELIVERED for each in standings)
+    unnamed = expected - len(numbered)
+    if unnamed:
+        # What is known of the whole stands for each of them: looked at once, however many.
+        standings.append(whole.standing)
+        if whole.standing is not None and whole.standing.state is State.DELIVERED:
+            delivered += unnamed
     state, final, at = together(standings)
     prices = [part.price.amount for part in parts.values() if part.price is not None]
     return Progress(
         state,
         final,
         at,
-        sum(each is not None and each.state is State.DELIVERED for each in standings),
+        delivered,
         expected,
         sum(prices[1:], prices[0]) if prices else None,
     )

@@ -11,8 +11,7 @@ from typing import Any, Protocol
 from twisted.internet.defer import Deferred
 
 from receiptd.message import Message
-from receiptd.receipt import Receipt, Verdict
-from receiptd.store.rows import Rejection
+from receiptd.receipt import Receipt, Rejection, Verdict
 from receiptd.store.writer import LARGEST_BATCH, Result, Submission
 
 

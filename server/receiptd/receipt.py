@@ -1,12 +1,22 @@
-"""The words everyone here uses: Receipt, Kind, State, Verdict. Imports nothing of ours."""
+"""The words everyone here uses: Receipt, Kind, State, Verdict, Rejection.
+
+Imports nothing of ours.
+"""
 
 from __future__ import annotations
 
+import re
+import unicodedata
 from collections.abc import Mapping
 from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
+from secrets import token_hex
 from typing import NamedTuple
+
+MOST_PARTS = 255
+"""A concatenated message has no more parts: its header counts them in one byte (3GPP TS 23.040,
+section 9.2.3.24.1)."""
 
 
 class Word(StrEnum):
@@ -88,7 +98,75 @@ class Receipt(NamedTuple):
     """What else was sent: name to text, or to a list of texts where a name came repeatedly."""
     linked_id: str | None = None
     """A second identifier the receipt is found by: the message that a reply answers, or the
-    identifier under which a backup route sent it."""
+    identifier under which a backup route sends it."""
+    unread: tuple[str, ...] = ()
+    """The fields whose values could not be read, by their names in `extra`, which has the values
+    as they came."""
+    backup: bool = False
+    """Whether the message goes on under `linked_id`: from here on that names the same message."""
+    last_try: int | None = None
+    """Set for an attempt to send that failed: with so many of them the provider gives the message
+    up, and it is REJECTED."""
+    nonce: str = ""
+    """Tells this receipt from others where nothing in the post does: see `distinct`."""
+
+
+RECEIPT_KEYS = (
+    "id",
+    "received_at",
+    "endpoint",
+    "provider",
+    "kind",
+    "message_id",
+    "state",
+    "code",
+    "description",
+    "recipient",
+    "sender",
+    "reference",
+    "reported_at",
+    "part",
+    "parts",
+    "price",
+    "network",
+    "text",
+    "extra",
+    "unread",
+    "raw",
+    "verdict",
+    "repeats",
+)
+"""The keys of a stored receipt wherever people and programs read one: JSON, CSV, the API."""
+
+
+def distinct(receipt: Receipt) -> Receipt:
+    """`receipt`, with a nonce where it has neither an identifier nor a time: two such posts may
+    say the same of two messages, so none of them is taken for a repetition."""
+    if (
+        receipt.message_id is None
+        and receipt.reported_at is None
+        and receipt.linked_id is None
+        and not receipt.nonce
+        and receipt.kind is not Kind.CALL
+    ):
+        return receipt._replace(nonce=token_hex(8))
+    return receipt
+
+
+class Rejection(NamedTuple):
+    """A post that was not taken as a receipt, kept so that an integration can be debugged."""
+
+    received_at: datetime
+    endpoint: str
+    provider: str
+    reason: str
+    """`invalid`, `unauthorized` or `unreadable`."""
+    field: str | None
+    text: str
+    peer: str | None
+    content_type: str | None
+    raw: bytes
+    """The post as it came, credentials and tokens blanked."""
 
 
 class Outcome(Word):
@@ -120,9 +198,47 @@ class Verdict(NamedTuple):
 ACCEPTED = Verdict(Outcome.ACCEPTED)
 
 
+def visible(identifier: str) -> str:
+    """`identifier` without surrounding space and without characters that nobody sees (byte order
+    marks, zero-width and control characters), which come from copying and from files."""
+    if not identifier.isprintable():
+        identifier = "".join(
+            each for each in identifier if unicodedata.category(each) not in _UNSEEN
+        )
+    return identifier.strip()
+
+
+_UNSEEN = ("Cc", "Cf")
+
+
 def match_key(identifier: str) -> str:
-    """The form in which message identifiers compare: without case and surrounding space.
+    """The form in which message identifiers compare: without case, surrounding space and
+    characters that nobody sees. `spellings` gives the further forms of a GUID.
 
     Providers give an identifier back in another case than they gave it out.
     """
-    return identifier.strip().casefold()
+    return visible(identifier).casefold()
+
+
+_GUID = re.compile(
+    r"[{(]?([0-9a-f]{8})-?([0-9a-f]{4})-?([0-9a-f]{4})-?([0-9a-f]{4})-?([0-9a-f]{12})[)}]?"
+)
+_GUID_LENGTHS = frozenset({32, 34, 36, 38})
+
+
+def spellings(key: str) -> tuple[str, ...]:
+    """Other forms of the identifier whose `match_key` is `key`: a GUID is written with hyphens,
+    without them, or in braces (.NET's formats D, N and B).
+
+    They are looked up where `key` itself is not known, and not made one in `match_key`: what is
+    stored keeps the key that it was stored with.
+    """
+    if len(key) not in _GUID_LENGTHS:
+        return ()
+    found = _GUID.fullmatch(key)
+    if found is None:
+        return ()
+    hyphens = "-".join(found.groups())
+    return tuple(
+        each for each in (hyphens, hyphens.replace("-", ""), f"{{{hyphens}}}") if each != key
+    )

@@ -87,7 +87,9 @@ def items(server: Server, path: str) -> list[Any]:
     return found
 
 
-def deliver(server: Server, message_id: str, report: int = 0, phone: str = "447700912345") -> str:
+def deliver(
+    server: Server, message_id: str, report: int | str = 0, phone: str = "447700912345"
+) -> str:
     """Post a receipt as Connection Software does; the reply's text."""
     form = f"MessageIdentifier={message_id}&Report={report}&SendTo={phone}"
     answer = post(

@@ -10,9 +10,8 @@ import pytest
 from sqlalchemy import Engine, select
 
 from receiptd.message import Message
-from receiptd.receipt import Kind, Receipt, State
+from receiptd.receipt import Kind, Receipt, Rejection, State
 from receiptd.store.matching import Policy
-from receiptd.store.rows import Rejection
 from receiptd.store.schema import messages, receipts, rejected_posts
 from receiptd.store.writer import Quota, Result, Stored, Submission, Writer
 
@@ -127,6 +126,11 @@ class Store:
     def message(self) -> Any:
         """The only row of messages."""
         (row,) = self.messages()
+        return row
+
+    def message_of(self, message_key: str) -> Any:
+        """The only row of messages of that key."""
+        (row,) = [each for each in self.messages() if each.message_key == message_key]
         return row
 
     def receipts(self) -> list[Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from random import Random
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
@@ -12,9 +13,11 @@ from kit.exchange import (
     Case,
     Nonsense,
     Request,
+    Unread,
     bound,
     exchanged,
     form,
+    kept,
     label,
     multipart,
     post,
@@ -88,6 +91,7 @@ CASES = [
         | {
             "code": "0",
             "description": "Not accepted by the aggregator, most likely a landline",
+            "last_try": 3,
         },
     ),
     Case("sent: an MMS", form(f"MMSSent=1&MessageID={GUID}"), SENT | {"extra": {"MMSSent": "1"}}),
@@ -282,6 +286,7 @@ CASES = [
             "description": "Rejected by carrier",
             "extra": {"BackupMessageID": BACKUP},
             "linked_id": BACKUP,
+            "backup": True,
         },
     ),
     Case(
@@ -324,33 +329,6 @@ NONSENSE = [
     Nonsense("no identifier", form("SMSSent=1"), "MessageID", "missing"),
     Nonsense("no identifier in a reply", form("SMSResponse=1"), "MessageID", "missing"),
     Nonsense("no identifier in a delivery", form("DeliveryReceipt=1"), "MessageID", "missing"),
-    Nonsense(
-        "no day", form("SMSSent=1&MessageID=1&SentTime=13/13/2010 2:42:36 AM"), "SentTime", "13/13"
-    ),
-    Nonsense(
-        "no hour", form("SMSSent=1&MessageID=1&SentTime=5/8/2010 13:42:36 PM"), "SentTime", "13:42"
-    ),
-    Nonsense("no time", form("SMSSent=1&MessageID=1&SentTime=now"), "SentTime", "'now'"),
-    Nonsense(
-        "no time of a reply",
-        form("SMSResponse=1&MessageID=1&ResponseReceiveDate=now"),
-        "ResponseReceiveDate",
-        "'now'",
-    ),
-    Nonsense(
-        "no done date",
-        delivery("DeliveryReceiptMessage=done date:1299281334"),
-        "DeliveryReceiptMessage done date",
-        "'1299281334'",
-    ),
-    Nonsense("a word as recipient", delivery("ToPhoneNumber=Anna"), "ToPhoneNumber", "'Anna'"),
-    Nonsense("a long code", delivery(f"Code={'9' * 65}"), "Code", "65"),
-    Nonsense(
-        "a long identifier of a match",
-        form(f"SMSResponse=1&MessageID=1&MatchedMessageID={'a' * 256}"),
-        "MatchedMessageID",
-        "256",
-    ),
 ]
 
 
@@ -381,13 +359,13 @@ STATES = {
     "032": "REJECTED",
     "090": "REJECTED",
     "091": "REJECTED",
+    "999": "UNDELIVERABLE",
 }
 
 
 @pytest.mark.parametrize("code", CODES)
-def test_each_code_has_its_state_whatever_the_text_says(code: str) -> None:
-    stat = "REJECTD" if code == "000" else "DELIVRD"
-    receipt = read(bound(Cdyne), delivery(f"DeliveryReceiptMessage=stat:{stat}&Code={code}"))
+def test_each_code_has_its_state_where_the_text_says_nothing(code: str) -> None:
+    receipt = read(bound(Cdyne), delivery(f"DeliveryReceiptMessage=text:DELIVRD&Code={code}"))
     assert (receipt.state, receipt.code) == (STATES[code], code)
     assert STATES.keys() == CODES.keys()
 
@@ -543,7 +521,13 @@ CALLS = [
     Case(
         "a code that the vendor does not explain",
         call({"ResponseCode": "0"} | END),
-        ENDED | {"state": State.UNKNOWN, "code": "0", "description": "Ended", "extra": END},
+        ENDED
+        | {
+            "state": State.UNDELIVERABLE,
+            "code": "0",
+            "description": "Ended; nothing says that it was answered",
+            "extra": END,
+        },
     ),
     Case(
         "an incoming call, as Esendex posts it",
@@ -592,11 +576,35 @@ def test_call(case: Case) -> None:
 
 NO_CALLS = [
     Nonsense("no identifier", form("ResponseCode=1"), "QueueID", "missing"),
-    Nonsense("a word as code", call({"ResponseCode": "yes"}), "ResponseCode", "'yes'"),
-    Nonsense("a word as duration", call({"Duration": "long"}), "Duration", "'long'"),
-    Nonsense("no start", call({"StartTime": "soon"}), "StartTime", "'soon'"),
-    Nonsense("no end", call({"EndTime": "2/30/2010 2:42:36 AM"}), "EndTime", "2/30/2010"),
 ]
+
+UNREAD_CALLS = [
+    Unread("no start", call({"StartTime": "soon"}), "StartTime", "soon"),
+    Unread("no end", call({"EndTime": "2/30/2010 2:42 AM"}), "EndTime", "2/30/2010 2:42 AM"),
+    Unread("a long code", call({"ResponseCode": "9" * 65}), "ResponseCode", "9" * 65),
+]
+
+
+@pytest.mark.parametrize("row", UNREAD_CALLS, ids=label)
+def test_what_cannot_be_read_of_a_call_is_kept(row: Unread) -> None:
+    receipt = kept(bound(CdynePhone), row)
+    assert receipt.state == ("ENROUTE" if row.field != "EndTime" else "UNDELIVERABLE")
+
+
+@pytest.mark.parametrize(
+    ("fields", "state"),
+    [
+        ({"ResponseCode": "yes"}, "ENROUTE"),
+        ({"ResponseCode": "yes", "Duration": "12.5"}, "UNDELIVERABLE"),
+        ({"ResponseCode": "0", "Duration": "0"}, "ENROUTE"),
+        ({"ResponseCode": "1", "Duration": "12,5"}, "DELIVERED"),
+        ({"ResponseCode": "-1", "EndTime": "5/8/2010 2:42:36 AM"}, "UNDELIVERABLE"),
+        ({"ResponseCode": "2", "EndTime": "1/1/0001 12:00:00 AM"}, "ENROUTE"),
+        ({"EndTime": "5/8/2010 2:42:36 AM"}, "UNDELIVERABLE"),
+    ],
+)
+def test_the_last_stage_of_a_call_is_final(fields: dict[str, str], state: str) -> None:
+    assert read(bound(CdynePhone), call(fields)).state == state
 
 
 @pytest.mark.parametrize("row", NO_CALLS, ids=label)
@@ -623,3 +631,110 @@ def test_stages_of_one_call_differ_in_what_is_kept() -> None:
 def test_a_configured_code_of_a_call_wins() -> None:
     provider = bound(CdynePhone, codes={"7": State.REJECTED})
     assert read(provider, call({"ResponseCode": "7"})).state is State.REJECTED
+
+
+SENT_AT = "SMSSent=1&MessageID=1&SentTime="
+UNREAD = [
+    Unread("no day", form(f"{SENT_AT}13/13/2010 2:42:36 AM"), "SentTime", "13/13/2010 2:42:36 AM"),
+    Unread("no hour", form(f"{SENT_AT}5/8/2010 13:42:36 PM"), "SentTime", "5/8/2010 13:42:36 PM"),
+    Unread("no time", form(f"{SENT_AT}now"), "SentTime", "now"),
+    Unread(
+        "no time of a reply",
+        form("SMSResponse=1&MessageID=1&ResponseReceiveDate=now&Message=STOP"),
+        "ResponseReceiveDate",
+        "now",
+    ),
+    Unread(
+        "no done date",
+        delivery("DeliveryReceiptMessage=done date:9999281334"),
+        "DeliveryReceiptMessage.done date",
+        "9999281334",
+    ),
+    Unread(
+        "a relative done date without a submit date",
+        delivery("DeliveryReceiptMessage=done date:000000000012000R"),
+        "DeliveryReceiptMessage.done date",
+        "000000000012000R",
+    ),
+    Unread("a word as recipient", delivery("ToPhoneNumber=Anna"), "ToPhoneNumber", "Anna"),
+    Unread("a long code", delivery(f"Code={'9' * 65}"), "Code", "9" * 65),
+    Unread(
+        "a long identifier of a match",
+        form(f"SMSResponse=1&MessageID=1&MatchedMessageID={'a' * 256}"),
+        "MatchedMessageID",
+        "a" * 256,
+    ),
+]
+
+
+@pytest.mark.parametrize("row", UNREAD, ids=label)
+def test_what_cannot_be_read_is_kept(row: Unread) -> None:
+    receipt = kept(bound(Cdyne), row)
+    assert receipt.reported_at is None
+    assert receipt.text == ("STOP" if row.label == "no time of a reply" else None)
+
+
+@pytest.mark.parametrize(
+    ("done", "time"),
+    [
+        ("240517102031012%2B", datetime(2024, 5, 17, 7, 20, 31, tzinfo=UTC)),
+        ("240517102031012+", datetime(2024, 5, 17, 7, 20, 31, tzinfo=UTC)),
+        ("2024-05-17 10:20:31", datetime(2024, 5, 17, 10, 20, 31, tzinfo=UTC)),
+        ("5/17/2024 2:20:31 PM %2B00:00", datetime(2024, 5, 17, 14, 20, 31, tzinfo=UTC)),
+        ("1715941231", datetime(2024, 5, 17, 10, 20, 31, tzinfo=UTC)),
+        ("000000000130000R", datetime(2024, 5, 17, 10, 21, 30, tzinfo=UTC)),
+        ("0000000000", None),
+        ("NULL", None),
+    ],
+)
+def test_a_done_date_in_another_notation_is_read(done: str, time: datetime | None) -> None:
+    text = f"submit date:2405171020 done date:{done} stat:DELIVRD err:000"
+    receipt = read(bound(Cdyne), delivery(f"DeliveryReceiptMessage={text}"))
+    assert (receipt.reported_at, receipt.unread) == (time, ())
+    assert receipt.state == "DELIVERED"
+
+
+@pytest.mark.parametrize(
+    ("stat", "code", "state"),
+    [
+        ("ENROUTE", "000", "ENROUTE"),
+        ("UNDELIV", "000", "UNDELIVERABLE"),
+        ("ACCEPTD", "001", "ACCEPTED"),
+        ("DELIVRD", "001", "DELIVERED"),
+        ("DELIVRD", "024", "DELIVERED"),
+        ("UNDELIV", "008", "EXPIRED"),
+        ("EXPIRED", "024", "EXPIRED"),
+        ("ENROUTE", "004", "ACCEPTED"),
+        ("ENROUTE", "024", "ENROUTE"),
+        ("DELIVERED TO CARRIER", "003", "ENROUTE"),
+        ("DELIVERED TO CARRIER", "777", "ENROUTE"),
+        ("UNKNOWN", "024", "UNDELIVERABLE"),
+        ("FAILED", "051", "UNDELIVERABLE"),
+        ("BUFFRED", "", "ENROUTE"),
+        ("Buffered", "", "ENROUTE"),
+        ("SYSERR", "", "UNDELIVERABLE"),
+        ("NOCRED", "", "REJECTED"),
+        ("SENT", "", "ENROUTE"),
+        ("ERROR", "", "UNDELIVERABLE"),
+        ("SCHEDULED", "", "ENROUTE"),
+        ("SKIPPED", "", "REJECTED"),
+        ("DeliveredToDevice", "", "DELIVERED"),
+        ("CarrierErrorUnknown", "999", "UNDELIVERABLE"),
+    ],
+)
+@pytest.mark.parametrize("form_of_text", ["stat:{stat} err:{code}", "{stat}"])
+def test_the_word_decides_and_the_code_refines_it(
+    stat: str, code: str, state: str, form_of_text: str
+) -> None:
+    text = form_of_text.format(stat=stat, code=code)
+    found = read(bound(Cdyne), delivery(f"DeliveryReceiptMessage={text}&Code={code}"))
+    assert found.state == state
+
+
+@pytest.mark.parametrize("encode", ["hex", "nul"])
+def test_a_receipts_text_in_ucs2_is_read(encode: str) -> None:
+    text = "id:A1 done date:2405171020 stat:DELIVRD err:000".encode("utf-16-be")
+    sent = text.hex().upper() if encode == "hex" else quote(text)
+    receipt = read(bound(Cdyne), delivery(f"DeliveryReceiptMessage={sent}"))
+    assert (receipt.state, receipt.code) == ("DELIVERED", "000")
+    assert receipt.reported_at == datetime(2024, 5, 17, 10, 20, tzinfo=UTC)

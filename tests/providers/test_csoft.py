@@ -11,9 +11,11 @@ from kit.exchange import (
     FORM,
     Case,
     Nonsense,
+    Unread,
     bound,
     exchanged,
     form,
+    kept,
     label,
     multipart,
     post,
@@ -117,16 +119,6 @@ def test_form_post(case: Case) -> None:
 NONSENSE = [
     Nonsense("no identifier", form("Report=0"), "MessageIdentifier", "missing"),
     Nonsense("no report", form("MessageIdentifier=4A2E3C12"), "Report", "missing"),
-    Nonsense("a word as report", form("MessageIdentifier=4A&Report=OK"), "Report", "'OK'"),
-    Nonsense(
-        "a word as recipient",
-        form("MessageIdentifier=4A&Report=0&SendTo=Anna"),
-        "SentTo",
-        "'Anna'",
-    ),
-    Nonsense(
-        "no time", form("MessageIdentifier=4A&Report=0&Timestamp1=now"), "Timestamp1", "'now'"
-    ),
 ]
 
 
@@ -230,3 +222,22 @@ def test_a_configured_report_wins_over_the_table() -> None:
     provider = bound(Csoft, codes={"99": State.EXPIRED, "11": State.REJECTED})
     assert read(provider, form("MessageIdentifier=4A&Report=99")).state is State.EXPIRED
     assert read(provider, form("MessageIdentifier=4A&Report=11")).state is State.REJECTED
+
+
+UNREAD = [
+    Unread(
+        "a word as recipient", form("MessageIdentifier=4A&Report=0&SendTo=Anna"), "SentTo", "Anna"
+    ),
+    Unread("no time", form("MessageIdentifier=4A&Report=0&Timestamp1=now"), "Timestamp1", "now"),
+    Unread("a long code", form(f"MessageIdentifier=4A&Report={'9' * 65}"), "Report", "9" * 65),
+]
+
+
+@pytest.mark.parametrize("row", UNREAD, ids=label)
+def test_what_cannot_be_read_is_kept(row: Unread) -> None:
+    assert kept(bound(Csoft), row).message_id == "4A"
+
+
+def test_a_word_as_report_is_the_code() -> None:
+    receipt = read(bound(Csoft), form("MessageIdentifier=4A&Report=OK"))
+    assert (receipt.code, receipt.state) == ("OK", State.UNKNOWN)

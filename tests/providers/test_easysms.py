@@ -6,11 +6,24 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from time import perf_counter
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from pydantic import ValidationError
 
-from kit.exchange import Case, Nonsense, bound, exchanged, get, read, refused, sample
+from kit.exchange import (
+    Case,
+    Nonsense,
+    Unread,
+    bound,
+    exchanged,
+    get,
+    kept,
+    label,
+    read,
+    refused,
+    sample,
+)
 from receiptd.providers import Invalid, Reply
 from receiptd.providers.easysms import QUERY, VALUES, EasySms, template
 from receiptd.receipt import Kind, State
@@ -216,11 +229,7 @@ NONSENSE: list[tuple[str, Nonsense]] = [
     (QUERY, Nonsense("no identifier", get("d=1"), "id", "missing")),
     (QUERY, Nonsense("nothing at all", get(""), "id", "missing")),
     (QUERY, Nonsense("no status", get("id=1&d=&status="), "d", "missing")),
-    (QUERY, Nonsense("a status that is no number", get("id=1&d=%d"), "d", "'%d'")),
-    (QUERY, Nonsense("a word as recipient", get("id=1&d=1&to=Anna"), "to", "'Anna'")),
-    (QUERY, Nonsense("no date", get("id=1&d=1&done=2020-13-21+14:18"), "done", "2020-13")),
-    (QUERY, Nonsense("no cost", get("id=1&d=1&cost=free"), "cost", "'free'")),
-    (QUERY, Nonsense("no part", get("id=1&d=1&part=one"), "part", "'one'")),
+    (QUERY, Nonsense("a status that nobody filled in", get("id=1&d=%d"), "d", "missing")),
     ("i={message_id}&d=%d", Nonsense("no identifier of ours", get("d=1"), "i", "missing")),
     (
         "i={message_id}&d=%d",
@@ -228,11 +237,9 @@ NONSENSE: list[tuple[str, Nonsense]] = [
     ),
     ("i=%i&d=%d", Nonsense("an escape that nobody filled in", get("i=%i&d=1"), "i", "filled")),
     ("i=%i&s=%s", Nonsense("no status word", get("i=1&s="), "s", "missing")),
-    ("i=%i&s=%s", Nonsense("a long status word", get(f"i=1&s={'X' * 65}"), "s", "65")),
-    ("x=%i-%P&d=%d", Nonsense("a value of another form", get("x=7584&d=1"), "x", "%i-%P")),
-    ("x=%i-%P&d=%d", Nonsense("a part of another form", get("x=7-a&d=1"), "x", "'7-a'")),
+    ("x=%i-%P&d=%d", Nonsense("a value of another form", get("x=7584&d=1"), "x", "'7584'")),
     ("x=%i-%P&d=%d", Nonsense("an empty identifier in it", get("x=-1&d=1"), "x", "missing")),
-    ("x=%i-%P&d=%d", Nonsense("a value too long", get(f"x={'-' * 1001}&d=1"), "x", "'---")),
+    ("x=%i-%P&d=%d", Nonsense("a value too long", get(f"x={'-' * 1001}&d=1"), "x", "1001")),
 ]
 
 
@@ -264,7 +271,7 @@ BOTH = [
     ("8", "ACCEPTD", "ACCEPTED"),
     ("16", "", "REJECTED"),
     ("16", "EXPIRED", "REJECTED"),
-    ("32", "DELIVRD", "UNKNOWN"),
+    ("32", "DELIVRD", "DELIVERED"),
     ("-1", "", "UNKNOWN"),
 ]
 # %s alone
@@ -408,3 +415,49 @@ def test_what_is_stored_is_the_query_as_it_came_without_the_token() -> None:
     receipt = read(of("id=%i&d=%d&token=secret"), get("id=7584&TOKEN=secret&d=1"))
     assert receipt.raw == b"?id=7584&TOKEN=***&d=1"
     assert receipt.extra == {}
+
+
+UNREAD = [
+    (QUERY, Unread("a word as recipient", get("id=1&d=1&to=Anna"), "to", "Anna")),
+    (QUERY, Unread("no date", get("id=1&d=1&done=2020-13-21+14:18"), "done", "2020-13-21 14:18")),
+    (QUERY, Unread("no cost", get("id=1&d=1&cost=free"), "cost", "free")),
+    (QUERY, Unread("no part", get("id=1&d=1&part=one"), "part", "one")),
+    (QUERY, Unread("too large a part", get("id=1&d=1&part=999999999"), "part", "999999999")),
+    ("i=%i&s=%s", Unread("a long status word", get(f"i=1&s={'X' * 65}"), "s", "X" * 65)),
+    ("x=%P-%c&i=%i&d=%d", Unread("another form", get("x=Anna&i=1&d=1"), "x", "Anna")),
+    ("A=%P&a=%p&i=%i&d=%d", Unread("exact names", get("A=Anna&a=b&i=1&d=1"), "A", "Anna")),
+]
+
+
+@pytest.mark.parametrize(("query", "row"), UNREAD, ids=label)
+def test_what_cannot_be_read_is_kept(query: str, row: Unread) -> None:
+    assert kept(of(query), row).message_id == "1"
+
+
+@pytest.mark.parametrize(
+    ("value", "word", "state"),
+    [
+        ("34", "EXPIRED", "EXPIRED"),
+        ("34", "", "EXPIRED"),
+        ("66", "", "UNDELIVERABLE"),
+        ("9", "", "DELIVERED"),
+        ("12", "", "ENROUTE"),
+        ("18", "", "REJECTED"),
+        ("0", "DELIVRD", "DELIVERED"),
+        ("0", "", "UNKNOWN"),
+        ("48", "FAILED", "UNDELIVERABLE"),
+    ],
+)
+def test_kannels_masks(value: str, word: str, state: str) -> None:
+    assert read(of(QUERY), get(f"id=1&d={value}&status={word}")).state == state
+
+
+def test_a_dlr_url_may_be_percent_encoded_as_a_whole() -> None:
+    url = quote("https://dlr.example.com/easysms?id=%i&d=%d&to=%P", safe="")
+    receipt = read(bound(EasySms, dlr_url=url), get("id=7&d=1&to=34600000000"))
+    assert (receipt.message_id, receipt.state) == ("7", State.DELIVERED)
+
+
+def test_ampersands_may_come_as_entities() -> None:
+    receipt = read(of(QUERY), get("id=1201&amp;d=1&amp;amp;status=DELIVRD&amp;to=393401234567"))
+    assert (receipt.message_id, receipt.recipient) == ("1201", "393401234567")

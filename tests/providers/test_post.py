@@ -27,7 +27,9 @@ PAIRS = [
     ("a plus is a space", b"a=b+c%2B", {"a": "b c+"}),
     ("names are decoded too", b"%61+b=1", {"a b": "1"}),
     ("a semicolon separates nothing", b"a=1;b=2", {"a": "1;b=2"}),
-    ("a question mark is no separator", b"a=1?2&b=?", {"a": "1?2", "b": "?"}),
+    ("a question mark is no other separator", b"a=why?&b=1", {"a": "why?", "b": "1"}),
+    ("ampersands as entities", b"a=1&amp;b=2&amp;amp;c=3", {"a": "1", "b": "2", "c": "3"}),
+    ("Windows-1252", b"a=it%92s %93ok%94 %80", {"a": "it\u2019s \u201cok\u201d \u20ac"}),
     ("bad escapes stay as they are", b"a=100%&b=%zz&c=%4", {"a": "100%", "b": "%zz", "c": "%4"}),
     ("unescaped spaces and colons", b"a=x: y z", {"a": "x: y z"}),
     ("NUL is replaced", b"a=x%00y\0z", {"a": "x\ufffdy\ufffdz"}),
@@ -249,3 +251,27 @@ def test_without_a_token_a_field_of_that_name_is_a_field() -> None:
     assert post.tokens == []
     assert post.fields.get("token") == "a"
     assert post.raw == b"?token=a"
+
+
+@pytest.mark.parametrize(
+    ("query", "fields"),
+    [
+        (b"a=1?b=2&c=3", {"a": "1", "b": "2", "c": "3"}),
+        (b"a=1&b=2?c=3", {"a": "1", "b": "2", "c": "3"}),
+        (b"a=why?&b=1", {"a": "why?", "b": "1"}),
+        (b"a=1?b=2?c=3", {"a": "1", "b": "2?c=3"}),
+    ],
+)
+def test_a_second_question_mark_before_a_name_separates_in_a_query(query, fields):
+    post = Post("GET", query)
+    assert post.fields.rest(()) == fields
+    assert post.raw == b"?" + query
+    assert Post("POST", b"", query).fields.rest(()) != fields or b"?&" in query
+
+
+def test_a_token_before_a_second_question_mark_is_blanked():
+    post = Post("GET", b"token=secret?reference=s1&code=6", token="token")
+    assert post.tokens == ["secret"]
+    assert post.raw == b"?token=***?reference=s1&code=6"
+    post = Post("GET", b"x=1?token=secret&code=6", token="token")
+    assert post.raw == b"?x=1?token=***&code=6"

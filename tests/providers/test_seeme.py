@@ -10,10 +10,12 @@ import pytest
 from kit.exchange import (
     Case,
     Nonsense,
+    Unread,
     bound,
     exchanged,
     form,
     get,
+    kept,
     label,
     multipart,
     read,
@@ -131,16 +133,6 @@ NONSENSE = [
     Nonsense("an empty reference", get("reference=+&code=6"), "reference", "missing"),
     Nonsense("a long reference", get(f"reference={'x' * 256}&code=6"), "reference", "256"),
     Nonsense("no status", get("reference=sms43"), "code", "missing"),
-    Nonsense("a status that is no number", get("reference=sms43&code=six"), "code", "'six'"),
-    Nonsense("a status in other digits", get("reference=sms43&code=%D9%A6"), "code", "'٦'"),
-    Nonsense("a word as number", get("reference=s&code=6&number=Anna"), "number", "'Anna'"),
-    Nonsense("a word as price", get("reference=s&code=6&price=free"), "price", "'free'"),
-    Nonsense("a price in binary", get("reference=s&code=6&price=1e3"), "price", "'1e3'"),
-    Nonsense("no day", get("reference=s&code=6&timestamp=2013-02-30+09:12:29"), "timestamp", "30"),
-    Nonsense("no time", get("reference=s&code=6&timestamp=yesterday"), "timestamp", "yesterday"),
-    Nonsense("the year 1", get("reference=s&code=6&timestamp=0001-01-01+00:30"), "timestamp", "1"),
-    Nonsense("parts that are none", get("reference=s&code=6&split=two"), "split", "'two'"),
-    Nonsense("a network by name", get("reference=s&code=6&mccmnc=Telekom"), "mccmnc", "Telekom"),
 ]
 
 
@@ -199,3 +191,92 @@ def test_what_is_stored_is_the_query_as_it_came_without_the_token() -> None:
 
 def test_the_reply_is_an_empty_200() -> None:
     assert bound(SeeMe).answer([], []) == Reply(200, b"", "text/plain; charset=utf-8")
+
+
+UNREAD = [
+    Unread("a word as number", get("reference=s&code=6&number=Anna"), "number", "Anna"),
+    Unread("a word as price", get("reference=s&code=6&price=free"), "price", "free"),
+    Unread("a price in binary", get("reference=s&code=6&price=1e3"), "price", "1e3"),
+    Unread(
+        "a price that is too long", get(f"reference=s&code=6&price={'9' * 41}"), "price", "9" * 41
+    ),
+    Unread(
+        "a price and its currency", get("reference=s&code=6&price=13.90+HUF"), "price", "13.90 HUF"
+    ),
+    Unread(
+        "no day",
+        get("reference=s&code=6&timestamp=2013-02-30+09:12:29"),
+        "timestamp",
+        "2013-02-30 09:12:29",
+    ),
+    Unread("no time", get("reference=s&code=6&timestamp=yesterday"), "timestamp", "yesterday"),
+    Unread("a name as it was sent", get("reference=s&code=6&TimeStamp=soon"), "TimeStamp", "soon"),
+    Unread("parts that are none", get("reference=s&code=6&split=two"), "split", "two"),
+    Unread(
+        "more parts than there can be",
+        get("reference=s&code=6&split=999999999"),
+        "split",
+        "999999999",
+    ),
+    Unread("fewer than none", get("reference=s&code=6&split=-1"), "split", "-1"),
+    Unread("a network by name", get("reference=s&code=6&mccmnc=Telekom"), "mccmnc", "Telekom"),
+    Unread("a status that is too long", get(f"reference=s&code={'x' * 65}"), "code", "x" * 65),
+]
+
+
+@pytest.mark.parametrize("row", UNREAD, ids=label)
+def test_what_cannot_be_read_is_kept(row: Unread) -> None:
+    receipt = kept(bound(SeeMe), row)
+    assert receipt.message_id == "s"
+    assert (receipt.price, receipt.parts, receipt.reported_at, receipt.recipient) == (None,) * 4
+
+
+@pytest.mark.parametrize("code", ["six", "\u0666", "6.0"])
+def test_a_status_that_is_no_number_is_kept_as_the_code(code: str) -> None:
+    receipt = read(bound(SeeMe), get(f"reference=s&code={code}"))
+    assert (receipt.state, receipt.code, receipt.unread) == (State.UNKNOWN, code, ())
+
+
+@pytest.mark.parametrize(
+    "time",
+    ["0000-00-00+00:00:00", "0001-01-01+00:30", "NULL", "null", "0", "0001-01-01T00:00:00Z"],
+)
+def test_what_says_that_there_is_no_time_is_none(time: str) -> None:
+    receipt = read(bound(SeeMe), get(f"reference=s&code=6&timestamp={time}"))
+    assert (receipt.reported_at, receipt.unread) == (None, ())
+
+
+@pytest.mark.parametrize(
+    ("written", "time"),
+    [
+        ("2024-05-17T10:20:31%2B01:00", datetime(2024, 5, 17, 9, 20, 31, tzinfo=UTC)),
+        ("2024-05-17T10:20:31%252B01:00", datetime(2024, 5, 17, 9, 20, 31, tzinfo=UTC)),
+        ("2024-05-17T10:20:31+01:00", datetime(2024, 5, 17, 9, 20, 31, tzinfo=UTC)),
+        ("2024-05-17 10:20:31,5 %2B0100", datetime(2024, 5, 17, 9, 20, 31, 500000, UTC)),
+        ("2024/05/17 10:20", datetime(2024, 5, 17, 8, 20, tzinfo=UTC)),
+        ("2024-05-17T24:00:00Z", datetime(2024, 5, 18, tzinfo=UTC)),
+        ("2016-12-31T23:59:60Z", datetime(2017, 1, 1, tzinfo=UTC)),
+        ("1715941231", datetime(2024, 5, 17, 10, 20, 31, tzinfo=UTC)),
+        ("1715941231500", datetime(2024, 5, 17, 10, 20, 31, 500000, UTC)),
+        ("20240517102031", datetime(2024, 5, 17, 8, 20, 31, tzinfo=UTC)),
+        ("20240517T102031Z", datetime(2024, 5, 17, 10, 20, 31, tzinfo=UTC)),
+        ("240517102031012-", datetime(2024, 5, 17, 13, 20, 31, tzinfo=UTC)),
+    ],
+)
+def test_a_time_in_another_common_notation_is_read(written: str, time: datetime) -> None:
+    receipt = read(bound(SeeMe), get(f"reference=s&code=6&timestamp={written}"))
+    assert (receipt.reported_at, receipt.unread) == (time, ())
+
+
+@pytest.mark.parametrize(
+    ("price", "amount"), [("13,90", "13.90"), ("1.234,50", "1234.50"), ("1,234.50", "1234.50")]
+)
+def test_a_price_may_have_a_comma(price: str, amount: str) -> None:
+    receipt = read(bound(SeeMe), get(f"reference=s&code=6&price={price}"))
+    assert str(receipt.price) == amount
+
+
+def test_the_example_as_the_vendors_page_shows_it() -> None:
+    receipt = read(bound(SeeMe), sample("cases/15-seeme-example-as-the-page-shows-it.http"))
+    assert (str(receipt.price), receipt.parts, receipt.unread) == ("13.90", 2, ())
+    assert receipt.reported_at == datetime(2024, 5, 17, 8, 20, 31, tzinfo=UTC)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from itertools import count
+from itertools import count, permutations
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from kit.store import AT, Store, count_on, on_sqlite, receipt
 from receiptd.message import WHOLE, Message, Part, Standing, progress
-from receiptd.receipt import Kind, Receipt, State
+from receiptd.receipt import Kind, Receipt, State, distinct
 from receiptd.store.matching import Policy
 from receiptd.store.recorder import Quota, Recorder, Submission
 from receiptd.store.schema import iso
@@ -281,6 +281,203 @@ def test_a_second_identifier_finds_the_message(store):
     store.register(message("ORIGINAL"))
     assert store.outcomes(receipt("BACKUP", linked_id="ORIGINAL")) == ["accepted"]
     assert store.message().state == "DELIVERED"
+
+
+# --- Other names of a message
+
+GUID = "5d3f3b0e-0f0e-4f0a-9c8e-111111111111"
+SPELLINGS = [GUID, GUID.upper(), GUID.replace("-", ""), f"{{{GUID}}}", f" \ufeff{GUID}\u200b\x07"]
+
+
+@pytest.mark.parametrize("first", ["message", "receipt"])
+@pytest.mark.parametrize("registered", SPELLINGS)
+def test_a_guid_is_the_same_in_all_spellings(store, registered, first):
+    if first == "message":
+        assert store.register(message(registered)) == ["registered"]
+    sent = [receipt(each, code=str(number)) for number, each in enumerate(SPELLINGS)]
+    assert store.outcomes(*sent) == ["accepted"] * len(sent)
+    if first == "receipt":
+        store.register(message(registered))
+    assert store.register(*map(message, SPELLINGS)) == ["unchanged"] * len(SPELLINGS)
+    assert linked(store) == [store.message().id] * len(sent)
+
+
+def test_a_guid_that_an_earlier_version_registered_in_braces_is_found(store):
+    store.register(message(GUID))
+    with store.engine.begin() as connection:
+        connection.exec_driver_sql(f"UPDATE messages SET message_key = '{{{GUID}}}'")
+    assert store.outcomes(receipt(GUID), receipt(f"{{{GUID}}}", code="1")) == ["accepted"] * 2
+
+
+def test_a_number_that_an_earlier_version_read_otherwise_is_found(store):
+    store.register(message(recipient="447700900123"))
+    with store.engine.begin() as connection:
+        connection.exec_driver_sql("UPDATE messages SET recipient_key = '4407700900123'")
+    assert store.outcomes(receipt(recipient="447700900123")) == ["accepted"]
+    assert store.register(message(recipient="+44 (0)7700 900123")) == ["unchanged"]
+
+
+def backup(message_id="A", linked_id="B", **more) -> Receipt:
+    fields = {"state": State.REJECTED, "code": "091", "backup": True}
+    return receipt(message_id, linked_id=linked_id, **fields | more)
+
+
+@pytest.mark.parametrize("order", list(permutations(range(3))))
+def test_a_backup_routes_receipts_are_the_messages_in_any_order(store, order):
+    def register():
+        store.register(message("A", provider="csoft"))
+
+    def fail():
+        store.outcomes(backup())
+
+    def deliver():
+        store.outcomes(receipt("b", reported_at=LATER))
+
+    store.register(message("other"))
+    for step in order:
+        (register, fail, deliver)[step]()
+    row = store.messages()[-1]
+    assert (row.state, row.final) == ("DELIVERED", True)
+    assert linked(store) == [row.id] * 2
+    assert [each.verdict for each in store.receipts()] == ["accepted"] * 2
+
+
+def test_a_backup_route_may_have_a_backup_route(store):
+    store.register(message("A"))
+    store.outcomes(backup("A", "B"), backup("B", "C"), receipt("C", reported_at=LATER))
+    assert store.message().state == "DELIVERED"
+    assert linked(store) == [store.message().id] * 3
+
+
+def test_a_backup_that_is_registered_itself_is_a_message_of_its_own(store):
+    store.register(message("A"), message("B"))
+    store.outcomes(backup(), receipt("B", reported_at=LATER))
+    assert [row.state for row in store.messages()] == ["REJECTED", "DELIVERED"]
+
+
+def test_names_that_go_round_in_a_circle_end(store):
+    store.register(message("other"))
+    assert store.outcomes(backup("A", "B"), backup("B", "A")) == ["unknown-message"] * 2
+    store.register(message("A"))
+    assert store.message_of("a").state == "REJECTED"
+
+
+# --- A recipient that is told later
+
+
+def test_a_message_that_is_registered_again_with_its_recipient_is_one(store):
+    assert store.register(message(recipient=None)) == ["registered"]
+    assert store.register(message(recipient=SENT_TO)) == ["updated"]
+    assert store.register(message(recipient=None), message()) == ["unchanged"] * 2
+    assert store.outcomes(receipt(), receipt(recipient="1")) == ["accepted", "wrong-recipient"]
+    row = store.message()
+    assert (row.recipient, row.recipient_key, row.state) == (SENT_TO, SENT_TO, "DELIVERED")
+
+
+def test_so_it_is_in_one_request(store):
+    messages = [message(recipient=None), message(), message(recipient=None, reference="r")]
+    assert store.register(*messages) == ["registered", "updated", "updated"]
+    assert (store.message().recipient, store.message().reference) == (SENT_TO, "r")
+
+
+def test_receipts_of_others_go_to_their_own_message_once_it_has_one(store):
+    store.register(message(recipient=None))
+    store.outcomes(receipt(recipient="1"), receipt(recipient="2", state=State.EXPIRED, code="27"))
+    store.register(message(recipient="1"))
+    assert store.message().state == "DELIVERED"
+    store.register(message(recipient="2"))
+    assert [row.state for row in store.messages()] == ["DELIVERED", "EXPIRED"]
+    assert linked(store) == [row.id for row in store.messages()]
+
+
+# --- What makes two receipts the same
+
+
+def test_receipts_that_differ_in_their_state_are_two(store):
+    same = {"code": "001"}
+    found = store.outcomes(
+        receipt(state=State.ACCEPTED, **same),
+        receipt(state=State.DELIVERED, **same),
+        receipt(state=State.ACCEPTED, **same),
+    )
+    assert found == ["accepted", "accepted", "duplicate"]
+
+
+def test_receipts_that_differ_in_what_could_not_be_read_are_two(store):
+    sent = [
+        receipt(reported_at=None, unread=("t",), extra={"t": each}) for each in ("x", "y", "x")
+    ]
+    assert store.outcomes(*sent) == ["accepted", "accepted", "duplicate"]
+    assert [row.unread for row in store.receipts()] == ['["t"]'] * 2
+
+
+def test_with_neither_identifier_nor_time_no_two_are_the_same(store):
+    sent = [distinct(receipt(None, reported_at=None)) for _ in range(3)]
+    assert store.outcomes(*sent) == ["accepted"] * 3
+    assert store.outcomes(*sent) == ["duplicate"] * 3, "the very same, spooled and stored again"
+    same = receipt(None, reported_at=None)
+    assert store.outcomes(same, same) == ["accepted"] * 2
+    assert store.outcomes(same) == ["accepted"]
+    assert distinct(receipt("A", reported_at=None)).nonce == ""
+    assert distinct(receipt(None)).nonce == ""
+
+
+# --- What ends a message
+
+
+def test_the_third_failed_try_ends_a_message_also_if_it_is_registered_later(store):
+    tries = [
+        receipt(
+            kind=Kind.SENT,
+            state=State.ENROUTE,
+            last_try=3,
+            reported_at=AT + timedelta(minutes=minute),
+        )
+        for minute in range(3)
+    ]
+    store.outcomes(tries[0], tries[0])
+    store.outcomes(tries[1])
+    store.register(message())
+    assert not store.message().final
+    store.outcomes(tries[2])
+    assert (store.message().state, store.message().final) == ("REJECTED", True)
+    store.register(message("B"))
+    store.outcomes(*(each._replace(message_id="C") for each in tries))
+    store.register(message("C"))
+    assert store.message_of("c").final
+
+
+@pytest.mark.parametrize("first", ["message", "receipts"])
+def test_a_registered_call_has_the_state_of_its_last_stage(store, first):
+    if first == "message":
+        store.register(message("Q1", None))
+    store.outcomes(receipt("Q1", kind=Kind.CALL, state=State.ENROUTE, code="2"))
+    store.outcomes(receipt("Q1", kind=Kind.CALL, state=State.UNDELIVERABLE, code="2"))
+    if first == "receipts":
+        store.register(message("Q1", None))
+    assert (store.message().state, store.message().final) == ("UNDELIVERABLE", True)
+
+
+# --- Parts of a number that nobody has
+
+
+def test_a_number_of_parts_that_cannot_be_costs_nothing(store):
+    huge = 999_999_999
+    store.register(message())
+    assert store.outcomes(receipt(parts=huge), receipt(code="2", part=huge)) == ["accepted"] * 2
+    assert (store.message().state, store.message().parts) == ("DELIVERED", None)
+    with store.engine.begin() as connection:
+        connection.exec_driver_sql(f"UPDATE messages SET parts = {huge}")
+    store.outcomes(receipt(code="3", reported_at=LATER))
+    assert store.message().final
+
+
+def test_progress_does_not_look_at_each_part():
+    known = Part(Standing(State.DELIVERED, AT))
+    found = progress({1: known, 10**15: known}, 10**15)
+    assert (found.expected, found.delivered, found.final) == (10**15, 2, False)
+    found = progress({WHOLE: known}, 10**15)
+    assert (found.delivered, found.final) == (10**15, True)
 
 
 # --- State

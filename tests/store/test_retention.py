@@ -70,6 +70,15 @@ def test_old_receipts_go_and_newer_ones_stay(store, calendar):
     assert prune(store) == Pruned()
 
 
+def test_old_names_of_backup_routes_go(store):
+    store.outcomes(receipt("A", linked_id="B", backup=True, reported_at=LONG_AGO))
+    store.outcomes(receipt("C", linked_id="D", backup=True, reported_at=TODAY))
+    prune(store)
+    with store.engine.connect() as connection:
+        names = connection.exec_driver_sql("SELECT alias_key FROM aliases").scalars().all()
+    assert names == ["d"]
+
+
 def test_old_rejected_posts_go(store):
     store.put(rejection("old", received_at=LONG_AGO))
     store.put(rejection("new", received_at=TODAY, reason="unauthorized"))

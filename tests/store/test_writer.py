@@ -64,6 +64,7 @@ def test_a_receipt_is_stored_as_it_is(store):
         "text": "Grüße\n",
         "extra": {"a": "1", "b": ["2", "3"]},
         "raw": None,
+        "unread": [],
         "verdict": "accepted",
         "repeats": 0,
     }
@@ -118,7 +119,6 @@ NOTHING = receipt(
     None,
     code=None,
     recipient=None,
-    reported_at=None,
     part=None,
     provider="easysms",
     kind=Kind.SENT,

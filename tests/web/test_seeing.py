@@ -83,7 +83,7 @@ def test_known_traffic_is_counted(serve):
     for _ in range(3):
         assert post(server.port, envelope("4A2E3C10")).status == 200
     post(server.port, envelope(new_id(), pin="WRONG.pin"))
-    post(server.port, envelope(new_id(), Report="nonsense"))
+    post(server.port, envelope(new_id(), Report=None))
     post(server.port, b"<nonsense")
     get(server.port, "/seeme?token=seeme-token&reference=A-1&number=36301234567&code=6")
     get(server.port, "/seeme?reference=A-1")
@@ -354,7 +354,7 @@ def test_each_receipt_has_a_json_line_with_stable_keys(serve):
         "peer": "127.0.0.1",
     }
 
-    answer = post(server.port, envelope("X", Report="a\nb\x7f\"'é"), headers=["X-Request-Id: r2"])
+    answer = post(server.port, envelope("X", Report=None), headers=["X-Request-Id: r2"])
     assert answer.status == 200
     line = line_of(server, "r2")
     assert set(line) == {
@@ -393,11 +393,11 @@ def test_no_line_has_a_secret_in_it(serve):
         post(port, envelope("A1"))
         post(port, envelope("A2", pin="WRONG.pin"))
         post(port, envelope("A3").replace(b"</e:Envelope>", b""))
-        post(port, envelope("A4", Report="nonsense"))
+        post(port, envelope("A4", Report=None))
         post(port, b"Username=ANOther.61234&PIN=BLUE.music&Report=x", content_type=FORM)
         for query in ("?token=seeme-token&", "?token=another-token&", "/seeme-token?"):
             get(port, f"/seeme{query}reference=A-1&number=36301234567&code=6")
-            get(port, f"/seeme{query}reference=A-1&code=6&price=nonsense")
+            get(port, f"/seeme{query}reference=A-1&price=nonsense")
         for path in ("/nowhere/seeme-token", "/seeme-token", "/%73eeme-token/", "/seeme-token."):
             get(port, f"{path}?token=seeme-token")
         for credentials in ("ZGxyOmJhc2ljLXBhc3N3b3Jk", "ZGxyOldST05HLnBpbg=="):
@@ -434,13 +434,13 @@ def test_what_is_less_important_than_the_level_is_not_logged(serve):
 
     def refused():
         deliver(server, "A2")
-        deliver(server, "A3", phone="x")
+        deliver(server, "A3", report="")
         return '"verdict": "invalid"' in server.log
 
     wait_until(refused, "the new configuration holds")
     before = server.log.count(" A2 ")
     deliver(server, "A2")
-    deliver(server, "A4", phone="x")
+    deliver(server, "A4", report="")
     wait_until(lambda: server.log.count('"invalid"') > 1, "another line of what was refused")
     assert server.log.count(" A2 ") == before
     assert '"A2"' not in server.log

@@ -21,6 +21,7 @@ from receiptd.cli.lists import check_receipt_names, receipt_filters, received_op
 from receiptd.cli.options import Failed, config_option, database_option, load, store
 from receiptd.cli.output import json_text, printable, say
 from receiptd.cli.progress import LEFT, progress_bar
+from receiptd.receipt import RECEIPT_KEYS
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
@@ -36,30 +37,7 @@ FILE_MODE = 0o640
 
 _NUMBER = re.compile(r"[+-](?:[0-9]{1,64}(?:[.,][0-9]{1,64})?)")
 
-COLUMNS = (
-    "id",
-    "received_at",
-    "endpoint",
-    "provider",
-    "kind",
-    "message_id",
-    "state",
-    "code",
-    "description",
-    "recipient",
-    "sender",
-    "reference",
-    "reported_at",
-    "part",
-    "parts",
-    "price",
-    "network",
-    "text",
-    "extra",
-    "raw",
-    "verdict",
-    "repeats",
-)
+COLUMNS = RECEIPT_KEYS
 """The columns of CSV, which are the keys of a receipt as JSON."""
 
 Write = Callable[[Mapping[str, Any]], object]
@@ -106,7 +84,7 @@ def export(
 
     All that are there when it begins are written, however many, while servers run. The columns
     of CSV and the keys of JSON are those of receipts list --json, but without `raw` unless it
-    is asked for; in CSV, `extra` is a JSON text. The encoding is UTF-8.
+    is asked for; in CSV, `extra` and `unread` are JSON texts. The encoding is UTF-8.
 
     A cell of CSV that a spreadsheet would take for a formula gets an apostrophe in front of it,
     since anybody who can post a receipt could write one. Programs that read CSV want --raw-csv.
@@ -201,7 +179,8 @@ def _csv(target: IO[str], raw: bool, raw_csv: bool) -> Write:
     to_terminal = target.isatty()
 
     def write(item: Mapping[str, Any]) -> None:
-        cells = {**item, "extra": json.dumps(item["extra"], ensure_ascii=False)}
+        texts = {name: json.dumps(item[name], ensure_ascii=False) for name in ("extra", "unread")}
+        cells = {**item, **texts}
         if not raw_csv:
             cells = {name: no_formula(value) for name, value in cells.items()}
         if to_terminal:

@@ -32,8 +32,7 @@ from receiptd.cli.options import (
 )
 from receiptd.cli.output import json_array, json_text, printable, say
 from receiptd.errors import did_you_mean
-from receiptd.message import MOST_PARTS
-from receiptd.receipt import State
+from receiptd.receipt import MOST_PARTS, State
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine

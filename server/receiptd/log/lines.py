@@ -5,7 +5,8 @@ The keys of JSON lines stay what they are; a line has those that it has somethin
 - Every line: `time` (ISO 8601, UTC, milliseconds) and `level` (debug, info, warn, error,
   critical); `request_id` where it is about a request, as in the answer's `X-Request-Id`.
 - A receipt: `endpoint`, `provider`, `kind`, `message_id`, `state`, `verdict`, `milliseconds` from
-  the whole request to the answer, `recipient`, `peer`; null where the post had none.
+  the whole request to the answer, `recipient`, `peer`; null where the post had none. Also
+  `unread` where it has fields that could not be read: their names.
 - A post that was not taken: `endpoint`, `provider`, `verdict`, `milliseconds`, `peer`, and `text`
   that says why.
 - Anything else: `logger`, which part of receiptd or which library it comes from, `text`, and
@@ -75,7 +76,8 @@ class Plain:
         return (
             f"{_second(int(time()))}Z {post.request_id} {post.endpoint} {post.provider} "
             f"{receipt.kind} {_shown(receipt.message_id)} {receipt.state} {outcome} "
-            f"{post.milliseconds:.1f} ms to {_shown(recipient)} from {post.peer or '-'}\n"
+            f"{post.milliseconds:.1f} ms to {_shown(recipient)} from {post.peer or '-'}"
+            f"{_unread(receipt)}\n"
         )
 
     def refused(self, post: Answered, outcome: Outcome, level: str, text: str) -> str:
@@ -117,7 +119,8 @@ class Json:
             f'"state": "{receipt.state}", "verdict": "{outcome}", '
             f'"milliseconds": {post.milliseconds:.1f}, '
             f'"recipient": {_quoted_or_null(recipient)}, '
-            f'"peer": {_quoted_or_null(post.peer)}}}\n'
+            f'"peer": {_quoted_or_null(post.peer)}'
+            f"{_unread_member(receipt)}}}\n"
         )
 
     def refused(self, post: Answered, outcome: Outcome, level: str, text: str) -> str:
@@ -181,6 +184,14 @@ def _shown(text: str | None) -> str:
     if text is None:
         return "-"
     return text if text.isprintable() else text.encode("unicode_escape").decode("ascii")
+
+
+def _unread(receipt: Receipt) -> str:
+    return f" unread: {_shown(', '.join(receipt.unread))}" if receipt.unread else ""
+
+
+def _unread_member(receipt: Receipt) -> str:
+    return f', "unread": {json.dumps(receipt.unread)}' if receipt.unread else ""
 
 
 def _quoted_or_null(text: str | None) -> str:

@@ -116,6 +116,11 @@ class Metrics:
             "taken, and not kept.",
             "endpoint",
         )
+        self.unread = Counts(
+            "receiptd_unread_fields_total",
+            "Values in stored receipts that could not be read, and are kept as they came.",
+            *("endpoint", "field"),
+        )
         self.faults = Counts(
             "receiptd_soap_faults_total", "SOAP faults sent, by faultcode.", "endpoint", "code"
         )
@@ -140,12 +145,15 @@ class Metrics:
         )
         self.gauges: list[Gauge] = []
         self.counts: tuple[Counts, ...] = (
-            self.receipts,
-            self.rejected,
-            self.ignored,
-            self.faults,
-            self.responses,
-            self.log_lines_lost,
+            *(
+                self.receipts,
+                self.rejected,
+                self.ignored,
+                self.unread,
+                self.faults,
+                self.responses,
+                self.log_lines_lost,
+            ),
         )
         self.histograms = (self.requests, self.batches, self.commits)
 

@@ -24,20 +24,23 @@ from uuid import UUID
 from receiptd.providers import Code, Endpoint, Invalid, Post, Provider
 from receiptd.providers.post import Fields
 from receiptd.providers.values import (
-    SMPP_WORDS,
+    Lenient,
     identifier,
-    integer,
     phone,
     smpp_time,
+    state_of_word,
     us_text,
     us_time,
     wall,
     word,
 )
+from receiptd.providers.values import (
+    code as number_or_word,
+)
 from receiptd.receipt import Kind, Receipt, State
 
-# Not here, so that the receipt's text decides: 999, "failed for an unknown reason".
 CODES = {
+    # "No error": carriers send it with any `stat`, so it says something only where no `stat` does.
     "000": Code(State.DELIVERED, "Delivered to the phone"),
     "003": Code(State.ENROUTE, "Delivered to carrier"),
     "004": Code(State.ACCEPTED, "Accepted by carrier"),
@@ -54,13 +57,24 @@ CODES = {
     "032": Code(State.REJECTED, "Invalid message format, or message too large"),
     "090": Code(State.REJECTED, "Bad address"),
     "091": Code(State.REJECTED, "Invalid routing"),
+    "999": Code(State.UNDELIVERABLE, "Failed for a reason that the carrier does not tell"),
+}
+NO_ERROR = "000"
+
+# What says least of how a message stands, and what says more of the same.
+REFINED = {
+    State.UNDELIVERABLE: frozenset({State.EXPIRED, State.DELETED, State.REJECTED}),
+    State.ENROUTE: frozenset({State.ACCEPTED}),
 }
 
-# CDYNE tries a message three times in all and then cancels it without a word: 0 is not final.
+TRIES = 3
+"""CDYNE tries a message three times in all and then cancels it without a word, so that the third
+failure is final."""
 SENT = {
     "1": Code(State.ENROUTE, "Handed to the aggregator"),
     "0": Code(State.ENROUTE, "Not accepted by the aggregator, most likely a landline"),
 }
+_FAILED = "0"
 
 
 class Form(NamedTuple):
@@ -126,76 +140,98 @@ class Cdyne(Provider):
         )
 
     def _sent(self, form: Form, marker: str, fields: Fields, raw: bytes) -> Receipt:
-        code = word(form.marker, marker)
+        lenient = Lenient()
+        code = lenient(word, form.marker, marker)
         known = SENT.get(marker)
-        return self._receipt(form, fields, raw)._replace(
+        return self._receipt(form, fields, raw, lenient)._replace(
             state=known.state if known else State.ENROUTE,
             code=code,
             description=known.text if known else None,
+            last_try=TRIES if marker == _FAILED else None,
         )
 
     def _reply(self, form: Form, _marker: str, fields: Fields, raw: bytes) -> Receipt:
         """What a subscriber wrote. It has no state of its own, so UNKNOWN; the identifier that
         it answers (none where that is all zeros) is `linked_id`."""
-        return self._receipt(form, fields, raw)._replace(text=fields.verbatim("Message"))
+        receipt = self._receipt(form, fields, raw, Lenient())
+        return receipt._replace(text=fields.verbatim("Message"))
 
     def _delivery(self, form: Form, _marker: str, fields: Fields, raw: bytes) -> Receipt:
         """A delivery receipt. The parts of its text are kept in `extra` as
         `DeliveryReceiptMessage.stat` and so on; where the text has none of them, as that of an
         MMS, it is the `stat` itself. `Code` repeats `err`: where they differ `Code` counts,
         and the description tells."""
-        text = fields.get(_TEXT)
+        lenient = Lenient()
+        text = in_plain(fields.get(_TEXT))
         parts = parts_of(text)
         error = parts.get("err")
-        code = _three_digits(word("Code", fields.get("Code") or error))
+        code = _three_digits(lenient(word, "Code", fields.get("Code") or error))
         state, description = self._status(code, parts.get("stat") if parts else text)
         if error is not None and _three_digits(error) != code:
             description = f"{description or 'Code ' + str(code)} (the receipt's text: err {error})"
-        receipt = self._receipt(form, fields, raw)
+        zone = self.endpoint.timezone
+        done, submitted = parts.get("done date"), parts.get("submit date")
+        since = None
+        if done is not None and done[-1:] in "Rr":  # a relative time
+            since = Lenient()(smpp_time, "submit date", submitted, zone, None)
+        reported_at = lenient(smpp_time, f"{_TEXT}.done date", done, zone, since)
+        receipt = self._receipt(form, fields, raw, lenient)
         return receipt._replace(
             state=state,
             code=code,
             description=description,
-            reported_at=smpp_time(
-                f"{_TEXT} done date", parts.get("done date"), self.endpoint.timezone
-            ),
+            reported_at=reported_at,
             extra={**receipt.extra, **_named(parts)},
+            backup=receipt.linked_id is not None,
         )
 
-    def _receipt(self, form: Form, fields: Fields, raw: bytes) -> Receipt:
-        """What the posts have in common."""
+    def _receipt(self, form: Form, fields: Fields, raw: bytes, lenient: Lenient) -> Receipt:
+        """What the posts have in common.
+
+        :param lenient: has what of the post could not be read until now.
+        """
         get = fields.get
-        linked = get(form.linked) if form.linked else None
+        message_id = identifier("MessageID", get("MessageID"))
+        recipient = lenient(phone, "ToPhoneNumber", get("ToPhoneNumber"))
+        reported_at = None
+        if form.time:
+            reported_at = lenient(us_time, form.time, get(form.time), self.endpoint.timezone)
+        linked_id = None
+        if form.linked and (linked := get(form.linked)) and linked.strip("{}0-"):
+            linked_id = lenient(identifier, form.linked, linked)
+        extra, unread = lenient.rest(fields, _KNOWN[form.kind])
         return Receipt(
             endpoint=self.endpoint.name,
             provider=self.name,
             kind=form.kind,
-            message_id=identifier("MessageID", get("MessageID")),
+            message_id=message_id,
             state=State.UNKNOWN,
             code=None,
-            recipient=phone("ToPhoneNumber", get("ToPhoneNumber")),
-            reported_at=(
-                us_time(form.time, get(form.time), self.endpoint.timezone) if form.time else None
-            ),
+            recipient=recipient,
+            reported_at=reported_at,
             raw=raw,
             sender=get("FromPhoneNumber"),
             reference=get("ReferenceID"),
-            extra=fields.rest(_KNOWN[form.kind]),
-            linked_id=(
-                identifier(form.linked, linked)
-                if form.linked and linked and linked.strip("0-")
-                else None
-            ),
+            extra=extra,
+            linked_id=linked_id,
+            unread=unread,
         )
 
     def _status(self, code: str | None, stat: str | None) -> tuple[State, str | None]:
-        """State and description: as configured, else by the vendor's table, else by the SMPP
-        word in the receipt's text."""
+        """State and description: as configured, else by the word in the receipt's text, of which
+        `Code` may say more, else by `Code`."""
         known = CODES.get(code) if code else None
         configured = self._configured.get(code) if code else None
-        if known:
-            return configured or known.state, known.text
-        return configured or SMPP_WORDS.get((stat or "").upper(), State.UNKNOWN), stat
+        said = state_of_word(stat)
+        if configured is not None:
+            return configured, known.text if known else stat
+        if said is None:
+            return (known.state, known.text) if known else (State.UNKNOWN, stat)
+        if known is None:
+            return said, stat
+        if code != NO_ERROR and known.state in REFINED.get(said, ()):
+            return known.state, known.text
+        return said, known.text if known.state is said else stat
 
     def sample(self, random: Random, at: datetime) -> Receipt:
         """A post such as CDYNE sends: mostly deliveries, some sent, a few replies."""
@@ -228,7 +264,7 @@ class Cdyne(Provider):
         """The post of `receipt`, its time to the second (a delivery's is in its text)."""
         form = _SMS[receipt.kind]
         extra = dict(receipt.extra)
-        for part in _named(parts_of(_text_of(extra))):
+        for part in _named(parts_of(in_plain(_text_of(extra)))):
             extra.pop(part, None)
         fields = {
             form.marker: receipt.code if receipt.kind is Kind.SENT else "1",
@@ -248,6 +284,21 @@ class Cdyne(Provider):
 
 
 _READ = {Kind.SENT: Cdyne._sent, Kind.REPLY: Cdyne._reply, Kind.DELIVERY: Cdyne._delivery}
+
+
+_HEX = re.compile(r"(?:[0-9A-Fa-f]{4}){4,}")
+
+
+def in_plain(text: str | None) -> str | None:
+    """A receipt's text as it reads: one in UCS-2 comes as hexadecimal digits, or with a NUL (by
+    now U+FFFD) before each letter."""
+    if not text:
+        return text
+    if text.startswith("00") and _HEX.fullmatch(text):
+        return bytes.fromhex(text).decode("utf-16-be", "replace").strip() or None
+    if text.count("\ufffd") * 2 >= len(text) - 1:
+        return text.replace("\ufffd", "").strip() or None
+    return text
 
 
 def parts_of(text: str | None) -> dict[str, str]:
@@ -297,7 +348,8 @@ def _form(fields: Mapping[str, str | None], extra: Mapping[str, object] = {}) ->
 ANSWERED = Code(State.DELIVERED, "Answered")
 UNANSWERED = Code(State.UNDELIVERABLE, "Not answered")
 UNDER_WAY = Code(State.ENROUTE, "Not answered so far")
-UNTOLD = Code(State.UNKNOWN, "Ended")
+# The last stage of a call is its end, whatever that was.
+UNTOLD = Code(State.UNDELIVERABLE, "Ended; nothing says that it was answered")
 
 _CALL = frozenset({"queueid", "responsecode"})
 
@@ -320,18 +372,20 @@ class CdynePhone(Provider):
         fields = post.fields
         get = fields.get
         zone = self.endpoint.timezone
-        number = integer("ResponseCode", get("ResponseCode"))
-        integer("Duration", get("Duration"))
-        started = us_time("StartTime", get("StartTime"), zone)
-        ended = us_time("EndTime", get("EndTime"), zone)
-        status = _call_status(number, ended=ended is not None)
-        code = None if number is None else str(number)
+        lenient = Lenient()
+        message_id = identifier("QueueID", get("QueueID"))
+        code = lenient(number_or_word, "ResponseCode", get("ResponseCode"))
+        started = lenient(us_time, "StartTime", get("StartTime"), zone)
+        ended = lenient(us_time, "EndTime", get("EndTime"), zone)
+        over = ended is not None or "EndTime" in lenient.unread or _lasted(get("Duration"))
+        status = _call_status(code, ended=over)
+        extra, unread = lenient.rest(fields, _CALL)
         return [
             Receipt(
                 endpoint=self.endpoint.name,
                 provider=self.name,
                 kind=Kind.CALL,
-                message_id=identifier("QueueID", get("QueueID")),
+                message_id=message_id,
                 state=self.endpoint.codes.get(code or "", status.state),
                 code=code,
                 recipient=_phone_or_none(get("phonenumber")),
@@ -339,7 +393,8 @@ class CdynePhone(Provider):
                 raw=post.raw,
                 description=status.text,
                 sender=get("callerid"),
-                extra=fields.rest(_CALL),
+                extra=extra,
+                unread=unread,
             )
         ]
 
@@ -367,14 +422,19 @@ class CdynePhone(Provider):
         return _form({"QueueID": receipt.message_id, "ResponseCode": receipt.code}, receipt.extra)
 
 
-def _call_status(number: int | None, *, ended: bool) -> Code:
-    """What a ResponseCode means. A call that is not answered is given up only once it has an
-    EndTime; 0 and negative codes, which the vendor's page does not explain, never say so."""
-    if number == 1:
+def _call_status(code: str | None, *, ended: bool) -> Code:
+    """What a ResponseCode means. A call that is not answered is given up only once it has ended;
+    of 0 and negative codes, which the vendor's page does not explain, nothing is known."""
+    if code == "1":
         return ANSWERED
     if not ended:
         return UNDER_WAY
-    return UNANSWERED if number is not None and number > 1 else UNTOLD
+    return UNANSWERED if code is not None and code.isdecimal() and code != "0" else UNTOLD
+
+
+def _lasted(duration: str | None) -> bool:
+    """Whether a call has a duration, in whatever notation: only its last stage has."""
+    return duration is not None and any(digit in duration for digit in "123456789")
 
 
 def _phone_or_none(value: str | None) -> str | None:

@@ -14,7 +14,7 @@ from urllib.parse import urlencode
 
 from receiptd.providers import Code, Invalid, Post, Provider, Reply
 from receiptd.providers.post import Fields
-from receiptd.providers.values import identifier, integer, iso_time, phone
+from receiptd.providers.values import Lenient, code, identifier, iso_time, phone
 from receiptd.receipt import Kind, Outcome, Receipt, State, Verdict
 
 LONGEST_TEXT = 255
@@ -102,42 +102,49 @@ class Csoft(Provider):
     ) -> Receipt:
         """The receipt of the texts that a post carries, by SOAP or as a form.
 
-        :raises Invalid: where an identifier or a report code is missing or a text is none of
-            its kind.
+        :raises Invalid: where the identifier or the report code is missing.
         """
         message_id = identifier("MessageIdentifier", message_id)
-        number = integer("Report", report)
-        if number is None:
+        if report is None:
             raise Invalid("Report", "Report is missing: it must be the vendor's report code")
-        code = str(number)
+        if sent_to is None and isinstance(extra.get("SendTo"), str):
+            # The form's name of the field, in SOAP.
+            sent_to = str(extra["SendTo"]) or None
+            extra = {name: value for name, value in extra.items() if name != "SendTo"}
+        lenient = Lenient()
+        number = lenient(code, "Report", report)
+        recipient = lenient(phone, "SentTo", sent_to)
+        reported_at = lenient(iso_time, "Timestamp1", timestamp, self.endpoint.timezone, _EXAMPLE)
+        unread = lenient.unread
         return Receipt(
             endpoint=self.endpoint.name,
             provider=self.name,
             kind=Kind.DELIVERY,
             message_id=message_id,
-            state=self.state(code),
-            code=code,
-            recipient=phone("SentTo", sent_to),
-            reported_at=iso_time("Timestamp1", timestamp, self.endpoint.timezone, _EXAMPLE),
+            state=self.state(number),
+            code=number,
+            recipient=recipient,
+            reported_at=reported_at,
             raw=raw,
-            description=self.description(code),
-            extra=extra,
+            description=self.description(number),
+            extra={**extra, **unread} if unread else extra,
+            unread=tuple(unread),
         )
 
     def sample(self, random: Random, at: datetime) -> Receipt:
         """A receipt such as the vendor sends, most of them of a delivered message."""
-        code = random.choice(("0", "0", "0", "0", "0", "0", "-4", "27", "28", "3"))
+        report = random.choice(("0", "0", "0", "0", "0", "0", "-4", "27", "28", "3"))
         return Receipt(
             endpoint=self.endpoint.name,
             provider=self.name,
             kind=Kind.DELIVERY,
             message_id=f"{random.getrandbits(48):012X}",
-            state=self.state(code),
-            code=code,
+            state=self.state(report),
+            code=report,
             recipient=f"447700{random.randrange(900000, 901000)}",
             reported_at=at.replace(microsecond=0),
             raw=b"",
-            description=self.description(code),
+            description=self.description(report),
         )
 
     def write(self, receipt: Receipt) -> Post:

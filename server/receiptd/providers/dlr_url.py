@@ -22,7 +22,7 @@ from typing import NamedTuple
 from urllib.parse import unquote_plus, urlencode
 
 from receiptd.providers.post import Fields, Invalid, Post
-from receiptd.providers.values import shown
+from receiptd.providers.values import Lenient, shown
 
 LONGEST_COMPOUND = 1000
 """Characters of a value that holds several escapes; matching may take time by their square."""
@@ -58,12 +58,14 @@ class Compound(NamedTuple):
     parameter: Parameter
     pattern: re.Pattern[str]
 
-    def apart(self, value: str) -> Iterator[tuple[str, str]]:
+    def apart(self, name: str, value: str | None) -> Iterator[tuple[str, str]]:
         """Each escape with what `value` has in its place.
 
+        :param name: the parameter's.
         :raises Invalid: where `value` is not of the template's form.
         """
-        name, pieces = self.parameter
+        pieces = self.parameter.pieces
+        value = value or ""
         found = self.pattern.fullmatch(value) if len(value) <= LONGEST_COMPOUND else None
         if found is None:
             form = "".join(piece.text for piece in pieces)
@@ -89,7 +91,7 @@ class Template:
         )
         self._path, _, query = dlr_url.partition("#")[0].partition("?")
         self.parameters = []
-        for pair in query.split("&"):
+        for pair in query.replace("&amp;", "&").split("&"):
             name, _, value = pair.partition("=")
             if name:
                 parameter = Parameter(unquote_plus(name).strip(), self._pieces(value))
@@ -119,17 +121,16 @@ class Template:
         """`name` as `Fields.rest` compares it."""
         return name if self._exact else name.casefold()
 
-    def values(self, fields: Fields) -> dict[str, str | None]:
-        """What was sent in the place of each escape.
-
-        :raises Invalid: where a value is not of the template's form.
-        """
+    def values(self, fields: Fields, lenient: Lenient) -> dict[str, str | None]:
+        """What was sent in the place of each escape. A value that is not of the template's form
+        is kept by `lenient`."""
         get = fields.get
         values = {escape: get(name) for escape, name in self.single.items()}
         for compound in self._compounds:
             value = get(compound.parameter.name)
             if value is not None:
-                for escape, text in compound.apart(value):
+                apart = lenient(compound.apart, compound.parameter.name, value) or ()
+                for escape, text in apart:
                     values.setdefault(escape, text.strip() or None)
         return values
 

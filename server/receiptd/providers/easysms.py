@@ -14,22 +14,26 @@ from __future__ import annotations
 
 from datetime import datetime
 from random import Random
-from urllib.parse import urlencode
+from urllib.parse import unquote, urlencode
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from receiptd.providers import Code, Endpoint, Invalid, Post, Provider
 from receiptd.providers.dlr_url import Template
 from receiptd.providers.values import (
-    SMPP_WORDS,
+    Lenient,
     decimal,
     identifier,
-    integer,
     iso_time,
+    part,
     phone,
     shown,
+    state_of_word,
     wall,
     word,
+)
+from receiptd.providers.values import (
+    code as number_or_word,
 )
 from receiptd.receipt import Kind, Receipt, State
 
@@ -58,16 +62,28 @@ VALUES = {
     "4": Code(State.ENROUTE, "Delivered to the SMSC"),
     "8": Code(State.ENROUTE, "Submitted to the SMSC"),
     "16": Code(State.REJECTED, "Could not be delivered to the operator"),
+    # Kannel's, whose bits these are: its own values for what it knows more of ...
+    "34": Code(State.EXPIRED, "Expired before it could be delivered"),
+    "66": Code(State.UNDELIVERABLE, "Given up for a reason that is not known"),
+    # ... and what comes of two of them.
+    "9": Code(State.DELIVERED, "Submitted to the SMSC and delivered"),
+    "12": Code(State.ENROUTE, "Submitted to the SMSC and delivered to it"),
+    "18": Code(State.REJECTED, "Could not be delivered, neither to the operator"),
 }
-# Where there is no %d, %s decides alone ...
-WORDS = SMPP_WORDS | {"RECEIVED": State.ENROUTE}
-# ... and where there is, it says more about these.
+# Where %d is not there or not in the table, %s decides alone ...
+WORDS = {"RECEIVED": State.ENROUTE}
+# ... and where it is, it says more about these.
 REFINED = {
     "2": {State.EXPIRED, State.DELETED, State.REJECTED},
+    "66": {State.EXPIRED, State.DELETED, State.REJECTED},
     "4": {State.ACCEPTED},
     "8": {State.ACCEPTED},
+    "12": {State.ACCEPTED},
 }
 ERRORS = {"89": "balance too low"}
+
+EXAMPLE = "2020-01-31 14:18"
+"""Of a time as EasySMS writes it."""
 
 QUERY = "id=%i&d=%d&status=%s&from=%p&to=%P&sent=%t&done=%y&cost=%c&part=%n&err=%j"
 
@@ -91,6 +107,14 @@ class EasySmsOptions(BaseModel):
         default=f"https://dlr.example.com/easysms?{QUERY}",
         description="the very dlr-url that was given to EasySMS, escapes and all",
     )
+
+    @field_validator("dlr_url")
+    @classmethod
+    def _decoded(cls, dlr_url: str) -> str:
+        """A dlr-url that is a parameter itself is percent-encoded, and is copied so."""
+        if "://" not in dlr_url and "%3a%2f%2f" in dlr_url.lower():
+            return unquote(dlr_url)
+        return dlr_url
 
 
 class EasySms(Provider):
@@ -120,13 +144,20 @@ class EasySms(Provider):
     def read(self, post: Post) -> list[Receipt]:
         """The one receipt of a notification."""
         fields = self._template.fields(post)
-        sent = self._template.values(fields).get
+        lenient = Lenient()
+        sent = self._template.values(fields, lenient).get
         name = self._names
-        message_id, linked_id = self._identifiers(sent("{message_id}"), sent("%i"))
-        code, state, description = self._status(sent("%d"), sent("%s"))
+        message_id, linked_id = self._identifiers(sent("{message_id}"), sent("%i"), lenient)
+        code, state, description = self._status(sent("%d"), sent("%s"), lenient)
         error = ERRORS.get(sent("%j") or "")
         if error:
             description = f"{description}: {error}" if description else error
+        recipient = lenient(phone, name["%P"], sent("%P"))
+        zone = self.endpoint.timezone
+        reported_at = lenient(iso_time, name["%y"], sent("%y"), zone, EXAMPLE)
+        number = lenient(part, name["%n"], sent("%n"))
+        price = lenient(decimal, name["%c"], sent("%c"))
+        extra, unread = lenient.rest(fields, self._known, self._template.key)
         return [
             Receipt(
                 endpoint=self.endpoint.name,
@@ -135,56 +166,74 @@ class EasySms(Provider):
                 message_id=message_id,
                 state=state,
                 code=code,
-                recipient=phone(name["%P"], sent("%P")),
-                reported_at=iso_time(name["%y"], sent("%y"), self.endpoint.timezone),
+                recipient=recipient,
+                reported_at=reported_at,
                 raw=post.raw,
                 description=description,
                 sender=sent("%p"),
                 reference=sent("{reference}"),
-                part=integer(name["%n"], sent("%n")),
-                price=decimal(name["%c"], sent("%c")),
-                extra=fields.rest(self._known),
+                part=number,
+                price=price,
+                extra=extra,
                 linked_id=linked_id,
+                unread=unread,
             )
         ]
 
-    def _identifiers(self, ours: str | None, theirs: str | None) -> tuple[str | None, str | None]:
+    def _identifiers(
+        self, ours: str | None, theirs: str | None, lenient: Lenient
+    ) -> tuple[str | None, str | None]:
         """`message_id` and `linked_id`: where the template has both identifiers, a message is
         found by the customer's as well as by EasySMS's."""
         found = []
+        unfilled = None
         for escape, value in zip(IDENTIFIERS, (ours, theirs), strict=True):
+            name = self._names[escape]
             if value == escape:
-                name = self._names[escape]
-                raise Invalid(name, f"{name} is {shown(value)}: nobody has filled it in")
-            if value is not None:
-                found.append(identifier(self._names[escape], value))
+                unfilled = Invalid(name, f"{name} is {shown(value)}: nobody has filled it in")
+                lenient.unread[name] = value
+            elif value is not None:
+                read = lenient(identifier, name, value)
+                if read is not None:
+                    found.append(read)
+        if not found and unfilled is not None:
+            raise unfilled
         for escape in IDENTIFIERS if not found else ():
             if escape in self._template.names:
-                identifier(self._names[escape], None)
+                name = self._names[escape]
+                value = lenient.unread.get(name)
+                identifier(name, value)
+                raise Invalid(name, f"{name} is {shown(value or '')}: no identifier is in it")
         return found[0] if found else None, found[1] if len(set(found)) > 1 else None
 
     def _status(
-        self, value: str | None, status: str | None
+        self, value: str | None, status: str | None, lenient: Lenient
     ) -> tuple[str | None, State, str | None]:
-        """Code, state and description: %d is the code and decides, refined by %s; without %d
-        it is %s. Configured codes win, that of %d before that of %s. (None by %j: its numbers
-        and those of %d would be taken for each other.)"""
+        """Code, state and description: %d is the code and decides, refined by %s; without a %d
+        that is in the table it is %s. Configured codes win, that of %d before that of %s. (None
+        by %j: its numbers and those of %d would be taken for each other.)"""
         if self._status_name is None:
             return None, State.UNKNOWN, None
+        # What nobody has filled in says nothing.
+        value = None if value == "%d" else value
+        status = None if status == "%s" else status
         if value is None and status is None:
             name = self._names[self._status_name]
             raise Invalid(name, f"{name} is missing: it must say what became of the message")
         configured = self.endpoint.codes
         by_word = configured.get(status) if status else None
-        said = WORDS.get((status or "").upper(), State.UNKNOWN)
+        said = state_of_word(status) or WORDS.get((status or "").upper())
         if value is None:
-            return word(self._names["%s"], status), by_word or said, None
-        code = str(integer(self._names["%d"], value))
-        known = VALUES.get(code)
-        state = known.state if known else State.UNKNOWN
-        if said in REFINED.get(code, ()):
+            code = lenient(word, self._names["%s"], status)
+            return code, by_word or said or State.UNKNOWN, None
+        code = lenient(number_or_word, self._names["%d"], value)
+        known = VALUES.get(code or "")
+        if said is not None and (known is None or said in REFINED.get(code or "", ())):
             state = said
-        return code, configured.get(code) or by_word or state, known.text if known else None
+        else:
+            state = known.state if known else state_of_word(value) or State.UNKNOWN
+        by_code = configured.get(code) if code else None
+        return code, by_code or by_word or state, known.text if known else None
 
     def sample(self, random: Random, at: datetime) -> Receipt:
         """A notification such as EasySMS sends by this template, most of a delivered message."""

@@ -32,11 +32,12 @@ from receiptd.providers.signatures import (
 from receiptd.providers.sources import Look, at, compiled, in_json, names_in
 from receiptd.providers.times import epoch_time, formatted_time
 from receiptd.providers.values import (
+    Lenient,
     decimal,
     digits,
     identifier,
-    integer,
     iso_time,
+    part,
     phone,
     smpp_time,
     word,
@@ -106,6 +107,7 @@ class Generic(Provider):
             source = self._sources.get(name)
             return source(look) if source else None
 
+        lenient = Lenient()
         kind = self._options.kind
         if self._kinds:
             value = get("kind")
@@ -123,37 +125,38 @@ class Generic(Provider):
             kind=kind,
             code=code,
             error=error,
+            lenient=lenient,
             message_id=(
                 identifier("message_id", get("message_id"))
                 if "message_id" in self._sources
                 else None
             ),
-            recipient=phone("recipient", get("recipient")),
-            reported_at=self._time(get("reported_at")),
+            recipient=lenient(phone, "recipient", get("recipient")),
+            reported_at=lenient(self._time, "reported_at", get("reported_at")),
             description=get("description") or error,
             sender=get("sender"),
             reference=get("reference"),
-            part=integer("part", get("part")),
-            parts=integer("parts", get("parts")),
-            price=decimal("price", get("price")),
-            network=digits("network", get("network")),
+            part=lenient(part, "part", get("part")),
+            parts=lenient(part, "parts", get("parts")),
+            price=lenient(decimal, "price", get("price")),
+            network=lenient(digits, "network", get("network")),
             text=get("text"),
             linked_id=identifier("linked_id", linked) if linked else None,
             extra=extra,
         )
 
-    def _time(self, value: str | None) -> datetime | None:
+    def _time(self, field: str, value: str | None) -> datetime | None:
         form, zone = self._options.time, self.endpoint.timezone
         if form == "epoch":
-            return epoch_time("reported_at", value)
+            return epoch_time(field, value)
         if form == "epoch-ms":
-            return epoch_time("reported_at", value, 1000)
+            return epoch_time(field, value, 1000)
         if form == "smpp":
-            return smpp_time("reported_at", value, zone)
+            return smpp_time(field, value, zone)
         if form == "iso":
             empty = value is None or not value.strip("0:-T. Z")
-            return None if empty else iso_time("reported_at", value, zone)
-        return formatted_time("reported_at", value, zone, form)
+            return None if empty else iso_time(field, value, zone)
+        return formatted_time(field, value, zone, form)
 
     def state(self, code: str | None, error: str | None = None) -> State:
         """As configured in `codes`, without case; `"CODE/ERROR"` goes before `CODE`."""

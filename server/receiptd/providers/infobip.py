@@ -20,7 +20,16 @@ from uuid import UUID
 from receiptd.providers import Code, Ignored, Invalid, Item, Post, Provider
 from receiptd.providers.json_body import flattened
 from receiptd.providers.sources import Look, in_json
-from receiptd.providers.values import decimal, digits, identifier, integer, iso_time, phone, word
+from receiptd.providers.values import (
+    Lenient,
+    decimal,
+    digits,
+    identifier,
+    iso_time,
+    part,
+    phone,
+    word,
+)
 from receiptd.receipt import Kind, Receipt, State
 
 GROUPS = {
@@ -103,7 +112,7 @@ class Infobip(Provider):
     def _read(self, post: Post, item: Any) -> Receipt:
         if not isinstance(item, dict):
             raise Invalid("results", "an item of results is no object")
-        get = in_json(item)
+        get, lenient = in_json(item), Lenient()
         inbound = "status" not in item and get("receivedAt") is not None
         code = word("status.id", get("status.id"))
         time_name = "receivedAt" if inbound else "doneAt"
@@ -112,16 +121,17 @@ class Infobip(Provider):
             post,
             kind=Kind.REPLY if inbound else Kind.DELIVERY,
             code=code,
+            lenient=lenient,
             state=self._state(get, code),
             message_id=identifier("messageId", get("messageId")),
             description=get("status.description"),
-            recipient=phone("to", get("to")),
+            recipient=lenient(phone, "to", get("to")),
             sender=get("sender") or get("from"),
             reference=get("callbackData"),
-            reported_at=iso_time(time_name, get(time_name), self.endpoint.timezone),
-            parts=integer("messageCount", get("messageCount") or get("smsCount")),
-            price=decimal("price.pricePerMessage", get("price.pricePerMessage")),
-            network=digits("mccMnc", get("mccMnc")),
+            reported_at=lenient(iso_time, time_name, get(time_name), self.endpoint.timezone),
+            parts=lenient(part, "messageCount", get("messageCount") or get("smsCount")),
+            price=lenient(decimal, "price.pricePerMessage", get("price.pricePerMessage")),
+            network=lenient(digits, "mccMnc", get("mccMnc")),
             text=get("text") if inbound else None,
             extra={name: value for name, value in extra.items() if name not in _KNOWN},
         )

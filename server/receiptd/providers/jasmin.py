@@ -15,7 +15,7 @@ from urllib.parse import urlencode
 from uuid import UUID
 
 from receiptd.providers import Code, Invalid, Post, Provider, Reply
-from receiptd.providers.values import SMPP_WORDS, identifier, smpp_time, wall, word
+from receiptd.providers.values import SMPP_WORDS, Lenient, identifier, smpp_time, wall, word
 from receiptd.receipt import Receipt, State, Verdict
 
 TAKEN = "ESME_ROK"
@@ -39,6 +39,7 @@ class Jasmin(Provider):
         """The one receipt of a throw."""
         fields = post.fields
         get = fields.get
+        lenient = Lenient()
         code = word("message_status", get("message_status"))
         if code is None:
             raise Invalid(
@@ -50,8 +51,9 @@ class Jasmin(Provider):
             self.receipt(
                 post,
                 code=code.upper(),
+                lenient=lenient,
                 message_id=identifier("id", get("id")),
-                reported_at=smpp_time("donedate", done, self.endpoint.timezone),
+                reported_at=lenient(smpp_time, "donedate", done, self.endpoint.timezone),
                 linked_id=identifier("id_smsc", smsc) if smsc else None,
                 extra=extra,
             )

@@ -21,7 +21,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from receiptd.providers import Code, Endpoint, Invalid, Post, Provider
 from receiptd.providers.dlr_url import Template
 from receiptd.providers.times import epoch_time
-from receiptd.providers.values import SMPP_WORDS, identifier, integer, iso_time, phone
+from receiptd.providers.values import SMPP_WORDS, Lenient, identifier, iso_time, phone
+from receiptd.providers.values import code as numeric
 from receiptd.receipt import Receipt, State
 
 ESCAPES = {
@@ -116,7 +117,8 @@ class Kannel(Provider):
     def read(self, post: Post) -> list[Receipt]:
         """The one receipt of a notification."""
         fields = self._template.fields(post)
-        sent = self._template.values(fields).get
+        lenient = Lenient()
+        sent = self._template.values(fields, lenient).get
         name = self._names
         code = self._code(sent("%d"))
         found = [
@@ -126,9 +128,9 @@ class Kannel(Provider):
         ]
         if not found and self._identifiers:
             identifier(name[self._identifiers[0]], None)
-        at = epoch_time(name["%T"], sent("%T"))
+        at = lenient(epoch_time, name["%T"], sent("%T"))
         if at is None:
-            at = iso_time(name["%t"], sent("%t"), self.endpoint.timezone)
+            at = lenient(iso_time, name["%t"], sent("%t"), self.endpoint.timezone)
         said = _STAT.search((sent("%A") or "")[:LONGEST_WORDS])
         error = said[1].upper() if said else None
         return [
@@ -136,9 +138,10 @@ class Kannel(Provider):
                 post,
                 code=code,
                 error=error,
+                lenient=lenient,
                 message_id=found[0] if found else None,
                 linked_id=found[1] if len(set(found)) > 1 else None,
-                recipient=phone(name[self._to], sent(self._to)),
+                recipient=lenient(phone, name[self._to], sent(self._to)),
                 sender=sent(self._sender),
                 reference=sent("{reference}"),
                 reported_at=at,
@@ -149,11 +152,11 @@ class Kannel(Provider):
     def _code(self, value: str | None) -> str | None:
         if "%d" not in self._template.names:
             return None
-        number = integer(self._names["%d"], value)
-        if number is None:
+        found = numeric(self._names["%d"], value)
+        if found is None:
             name = self._names["%d"]
             raise Invalid(name, f"{name} is missing: it must say what became of the message")
-        return str(number)
+        return found
 
     def state(self, code: str | None, error: str | None = None) -> State:
         """As configured, else by the event, refined by the SMSC's word; of an event that is not
@@ -161,7 +164,7 @@ class Kannel(Provider):
         if code is None or code in self.endpoint.codes or f"{code}/{error}" in self.endpoint.codes:
             return super().state(code, error)
         if code not in CODES:
-            number = int(code)
+            number = int(code) if code.isdecimal() else 0
             bits = (str(1 << bit) for bit in range(6) if number > 0 and number & 1 << bit)
             code = next(bits, "66")
         said = SMPP_WORDS.get(error or "")

@@ -21,7 +21,16 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from receiptd.providers import Code, Invalid, Post, Provider, Reply, Secrets, Unverified, revealed
 from receiptd.providers.signatures import require
-from receiptd.providers.values import decimal, digits, identifier, integer, iso_time, phone, word
+from receiptd.providers.values import (
+    Lenient,
+    decimal,
+    digits,
+    identifier,
+    iso_time,
+    part,
+    phone,
+    word,
+)
 from receiptd.providers.web_tokens import check_hash, check_period, claims, made
 from receiptd.receipt import Receipt, State, Verdict
 
@@ -116,6 +125,7 @@ class MessageBird(Provider):
         """The one receipt of a report."""
         fields = post.fields
         get = fields.get
+        lenient = Lenient()
         code = word("status", get("status"))
         if code is None:
             raise Invalid("status", "status is missing: it must be the message's state")
@@ -124,16 +134,17 @@ class MessageBird(Provider):
                 post,
                 code=code.lower(),
                 error=get("statusErrorCode"),
+                lenient=lenient,
                 message_id=identifier("id", get("id")),
                 description=get("statusReason"),
-                recipient=phone("recipient", get("recipient")),
+                recipient=lenient(phone, "recipient", get("recipient")),
                 reference=get("reference"),
-                reported_at=iso_time(
-                    "statusDatetime", get("statusDatetime"), self.endpoint.timezone
+                reported_at=lenient(
+                    iso_time, "statusDatetime", get("statusDatetime"), self.endpoint.timezone
                 ),
-                parts=integer("messagePartCount", get("messagePartCount")),
-                price=decimal("price[amount]", get("price[amount]")),
-                network=digits("mccmnc", get("mccmnc")),
+                parts=lenient(part, "messagePartCount", get("messagePartCount")),
+                price=lenient(decimal, "price[amount]", get("price[amount]")),
+                network=lenient(digits, "mccmnc", get("mccmnc")),
                 extra=fields.rest(_KNOWN),
             )
         ]

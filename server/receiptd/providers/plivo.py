@@ -17,7 +17,16 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from receiptd.providers import Code, Post, Provider, Secrets, Unverified, revealed
 from receiptd.providers.signatures import LONGEST_SIGNATURE, check, form_pairs, plivo_v3
-from receiptd.providers.values import decimal, digits, identifier, integer, iso_time, phone, word
+from receiptd.providers.values import (
+    Lenient,
+    decimal,
+    digits,
+    identifier,
+    iso_time,
+    part,
+    phone,
+    word,
+)
 from receiptd.receipt import Kind, Receipt, State
 
 CODES = {
@@ -113,6 +122,7 @@ class Plivo(Provider):
         status = word("Status", get("Status"))
         status = status.lower() if status else None
         inbound = status is None and get("Text") is not None
+        lenient = Lenient()
         error = word("ErrorCode", get("ErrorCode"))
         time_name = next((name for name in TIMES if get(name)), TIMES[0])
         extra = fields.rest(_KNOWN | {"text"} if inbound else _KNOWN)
@@ -122,13 +132,14 @@ class Plivo(Provider):
                 kind=Kind.REPLY if inbound else Kind.DELIVERY,
                 code=status,
                 error=error,
+                lenient=lenient,
                 message_id=identifier("MessageUUID", get("MessageUUID")),
-                recipient=phone("To", get("To")),
+                recipient=lenient(phone, "To", get("To")),
                 sender=get("From"),
-                reported_at=iso_time(time_name, get(time_name), self.endpoint.timezone),
-                parts=integer("Units", get("Units")),
-                price=decimal("TotalAmount", get("TotalAmount")),
-                network=digits("MCC", f"{get('MCC') or ''}{get('MNC') or ''}" or None),
+                reported_at=lenient(iso_time, time_name, get(time_name), self.endpoint.timezone),
+                parts=lenient(part, "Units", get("Units")),
+                price=lenient(decimal, "TotalAmount", get("TotalAmount")),
+                network=lenient(digits, "MCC", f"{get('MCC') or ''}{get('MNC') or ''}" or None),
                 text=get("Text") if inbound else None,
                 extra=extra,
             )

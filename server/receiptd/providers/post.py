@@ -176,12 +176,25 @@ def _decode(raw: bytes, charset: str) -> str:
         text = raw.decode()
     except UnicodeDecodeError:
         text = raw.decode(charset, "replace")
+        if charset == "iso8859-1":
+            text = text.translate(_WINDOWS_1252)
     return text.replace("\0", "\ufffd") if "\0" in text else text
 
 
+# What is called Latin-1 is Windows-1252, which has quotes and dashes in the place of controls
+# (WHATWG Encoding Standard, section 4.2).
+_WINDOWS_1252 = {
+    byte: bytes([byte]).decode("cp1252")
+    for byte in range(0x80, 0xA0)
+    if byte not in (0x81, 0x8D, 0x8F, 0x90, 0x9D)
+}
+
+
 def _name(raw: str, charset: str) -> tuple[str, str]:
-    """A name as it compares, and as it is."""
+    """A name as it compares, and as it is. The `&` before it may have come as `&amp;`."""
     name = _text(raw, charset).strip()
+    while name[:4].casefold() == "amp;":
+        name = name[4:].lstrip()
     return name.casefold(), name
 
 
@@ -207,20 +220,24 @@ def _separator(text: str) -> str:
     return "\n" if all(map(_FIELD_START.match, filter(None, lines))) else "&"
 
 
-def _second_question_mark(text: str) -> str:
-    """A query in which the provider has put another `?` before its own parameters."""
-    before, mark, behind = text.partition("?")
-    return f"{before}&{behind}" if mark and _FIELD_START.match(behind) else text
+# A provider that appends its own parameters to a URL that has a query may put a `?` before them.
+_SECOND_QUERY = re.compile(r"\?(?=[A-Za-z_][A-Za-z0-9_.-]{0,63}=)")
 
 
 def _take_apart(
     raw: bytes, charset: str, secrets: frozenset[str], pairs: list[Pair], *, query: bool = False
 ) -> bytes:
-    """Append the pairs of `raw` to `pairs`; returns it with the values of `secrets` blanked."""
+    """Append the pairs of `raw` to `pairs`; returns it with the values of `secrets` blanked.
+
+    :param query: whether it is a URL's query, in which a second `?` separates as `&` does.
+    """
     trimmed = raw.strip(b"\r\n")
     text = trimmed.decode("latin-1")
-    if query and "?" in text:
-        text = _second_question_mark(text)
+    second = _SECOND_QUERY.search(text) if query and "?" in text else None
+    before = 0
+    if second is not None:
+        before = text.count("&", 0, second.start()) + 1
+        text = f"{text[: second.start()]}&{text[second.end() :]}"
     plain = text.isascii() and "\0" not in text
     separator = _separator(text)
     entities = "&amp;" in text
@@ -247,7 +264,10 @@ def _take_apart(
         secret = True
     if not secret:
         return raw
-    return raw.replace(trimmed, separator.join(pieces).encode("latin-1"), 1)
+    blanked = separator.join(pieces)
+    if before:
+        blanked = f"{'&'.join(pieces[:before])}?{'&'.join(pieces[before:])}"
+    return raw.replace(trimmed, blanked.encode("latin-1"), 1)
 
 
 def _blank_behind_semicolon(piece: str, secrets: frozenset[str], charset: str) -> str:

@@ -13,6 +13,7 @@ from receiptd.providers.endpoint import Endpoint, NoOptions
 from receiptd.providers.fields import Ignored, Invalid
 from receiptd.providers.json_body import written
 from receiptd.providers.post import Post
+from receiptd.providers.values import Lenient, state_of_word
 from receiptd.receipt import Kind, Outcome, Receipt, State, Verdict
 
 
@@ -121,14 +122,24 @@ class Provider:
         return found
 
     def receipt(
-        self, post: Post, *, code: str | None, error: str | None = None, **fields: Any
+        self,
+        post: Post,
+        *,
+        code: str | None,
+        error: str | None = None,
+        lenient: Lenient | None = None,
+        **fields: Any,
     ) -> Receipt:
         """A receipt out of `post`: what is the same in every module is filled in.
 
         :param code: decides state and description, unless `fields` has them.
         :param error: a second code, that a configured `"CODE/ERROR"` refines the state by.
+        :param lenient: what the others were read with: it has what could not be.
         :param fields: the others of `Receipt`.
         """
+        if lenient is not None and lenient.unread:
+            fields["extra"] = {**fields.get("extra", {}), **lenient.unread}
+            fields["unread"] = tuple(lenient.unread)
         if "state" not in fields:
             fields["state"] = self.state(code, error)
         if fields.get("description") is None:
@@ -163,7 +174,7 @@ class Provider:
 
     def state(self, code: str | None, error: str | None = None) -> State:
         """The state that `code` stands for: as configured, also for `"CODE/ERROR"`, else by the
-        vendor's table, else UNKNOWN."""
+        vendor's table, else as a word of the field, else UNKNOWN."""
         if code is None:
             return State.UNKNOWN
         configured = self.endpoint.codes
@@ -172,7 +183,7 @@ class Provider:
         if code in configured:
             return configured[code]
         known = self.codes.get(f"{code}/{error}") or self.codes.get(code)
-        return known.state if known else State.UNKNOWN
+        return known.state if known else state_of_word(code) or State.UNKNOWN
 
     def description(self, code: str | None) -> str | None:
         """The vendor's words for `code`, None where the table has none."""

@@ -14,12 +14,15 @@ from urllib.parse import urlencode
 
 from receiptd.providers import Code, Invalid, Post, Provider
 from receiptd.providers.values import (
+    Lenient,
+    code,
     decimal,
     digits,
     identifier,
-    integer,
     iso_time,
+    part,
     phone,
+    torn,
     wall,
 )
 from receiptd.receipt import Kind, Receipt, State
@@ -36,6 +39,9 @@ CODES = {
     "9": Code(State.EXPIRED, "Period of validity has expired"),
     "10": Code(State.UNKNOWN, "Status is missing"),
 }
+
+EXAMPLE = "2013-09-01 09:12:29"
+"""Of a time as SeeMe writes it."""
 
 _FIELDS = frozenset(
     {"reference", "number", "sender", "code", "message", "price", "timestamp", "mccmnc", "split"}
@@ -58,41 +64,53 @@ class SeeMe(Provider):
         sends, so it is the message's identifier too."""
         fields = post.fields
         get = fields.get
+        lenient = Lenient()
         reference = identifier("reference", get("reference"))
-        number = integer("code", get("code"))
-        if number is None:
+        status = get("code")
+        if status is None:
             raise Invalid("code", "code is missing: it must be the status, a number from 1 to 10")
-        code = str(number)
+        number = lenient(code, "code", status)
+        price, timestamp = get("price"), get("timestamp")
+        # The vendor's page shows its example with `&times` turned into a multiplication sign.
+        if timestamp is None and (found := torn(fields, "timestamp")) and found[0] == "price":
+            _, price, timestamp = found
+        recipient = lenient(phone, "number", get("number"))
+        reported_at = lenient(iso_time, "timestamp", timestamp, self.endpoint.timezone, EXAMPLE)
+        parts = lenient(part, "split", get("split"))
+        amount = lenient(decimal, "price", price)
+        network = lenient(digits, "mccmnc", get("mccmnc"))
+        extra, unread = lenient.rest(fields, _FIELDS)
         return [
             Receipt(
                 endpoint=self.endpoint.name,
                 provider=self.name,
                 kind=Kind.DELIVERY,
                 message_id=reference,
-                state=self.state(code),
-                code=code,
-                recipient=phone("number", get("number")),
-                reported_at=iso_time("timestamp", get("timestamp"), self.endpoint.timezone),
+                state=self.state(number),
+                code=number,
+                recipient=recipient,
+                reported_at=reported_at,
                 raw=post.raw,
-                description=get("message") or self.description(code),
+                description=get("message") or self.description(number),
                 sender=get("sender"),
                 reference=reference,
-                parts=integer("split", get("split")),
-                price=decimal("price", get("price")),
-                network=digits("mccmnc", get("mccmnc")),
-                extra=fields.rest(_FIELDS),
+                parts=parts,
+                price=amount,
+                network=network,
+                extra=extra,
+                unread=unread,
             )
         ]
 
     def sample(self, random: Random, at: datetime) -> Receipt:
         """A receipt such as SeeMe sends, most of them of a delivered message."""
-        code = random.choice(("6", "6", "6", "6", "6", "6", "4", "3", "7", "9", "1"))
+        status = random.choice(("6", "6", "6", "6", "6", "6", "4", "3", "7", "9", "1"))
         fields = {
             "reference": f"sms{random.getrandbits(40)}",
             "number": f"3630{random.randrange(1_000_000, 10_000_000)}",
             "sender": random.choice(("Társaság", "36309876543")),
-            "code": code,
-            "message": CODES[code].text,
+            "code": status,
+            "message": CODES[status].text,
             "price": random.choice(("13.90", "14", "27.80")),
             "timestamp": self._written(at),
             "mccmnc": random.choice(("21601", "21630", "21670")),

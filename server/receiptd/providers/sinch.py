@@ -32,10 +32,10 @@ from receiptd.providers import (
     Unverified,
     revealed,
 )
-from receiptd.providers.json_body import flattened
+from receiptd.providers.json_body import as_text, flattened
 from receiptd.providers.signatures import check, require, sinch
 from receiptd.providers.sources import in_json
-from receiptd.providers.values import identifier, integer, iso_time, phone, word
+from receiptd.providers.values import Lenient, identifier, iso_time, part, phone, word
 from receiptd.receipt import Kind, Receipt, State
 
 CODES = {
@@ -131,15 +131,16 @@ class Sinch(Provider):
         return [Ignored(f"a callback of the type {kind[:40]!r}")]
 
     def _recipient(self, post: Post, root: dict[str, Any]) -> Receipt:
-        get = in_json(root)
+        get, lenient = in_json(root), Lenient()
         operator = get("operator")
         return self._report(
             post,
             root,
             root,
-            recipient=phone("recipient", get("recipient")),
-            reported_at=iso_time("at", get("at"), self.endpoint.timezone),
-            parts=integer("number_of_message_parts", get("number_of_message_parts")),
+            lenient=lenient,
+            recipient=lenient(phone, "recipient", get("recipient")),
+            reported_at=lenient(iso_time, "at", get("at"), self.endpoint.timezone),
+            parts=lenient(part, "number_of_message_parts", get("number_of_message_parts")),
             sender=get("applied_originator"),
             network=operator if operator and operator.isdigit() and len(operator) < 8 else None,
         )
@@ -156,17 +157,22 @@ class Sinch(Provider):
             if isinstance(recipients, list):
                 # The list, that may be long, is not in each receipt again.
                 alone = {name: each for name, each in status.items() if name != "recipients"}
-                return self.each(
-                    recipients,
-                    lambda each: self._report(
-                        post, root, alone, recipient=phone("recipients", _phone(each))
-                    ),
-                )
+                return self.each(recipients, lambda each: self._one(post, root, alone, each))
             if in_json(root)("total_message_count") == "1":
                 return self._report(post, root, status)
             return Ignored("a summary of a batch, without recipients")
 
         return self.each(statuses, read)
+
+    def _one(
+        self, post: Post, root: dict[str, Any], status: dict[str, Any], recipient: Any
+    ) -> Receipt:
+        number = as_text(recipient)
+        if number is None:
+            raise Invalid("recipients", "an item of recipients is no phone number")
+        lenient = Lenient()
+        to = lenient(phone, "recipients", number)
+        return self._report(post, root, status, lenient=lenient, recipient=to)
 
     def _report(
         self, post: Post, root: dict[str, Any], status: dict[str, Any], **fields: Any
@@ -188,18 +194,21 @@ class Sinch(Provider):
         )
 
     def _inbound(self, post: Post, root: dict[str, Any]) -> Receipt:
-        get = in_json(root)
+        get, lenient = in_json(root), Lenient()
         extra = flattened(root)
         return self.receipt(
             post,
             kind=Kind.REPLY,
             code=None,
+            lenient=lenient,
             message_id=identifier("id", get("id")),
-            recipient=phone("to", get("to")),
+            recipient=lenient(phone, "to", get("to")),
             sender=get("from"),
             text=get("body"),
             reference=get("client_reference"),
-            reported_at=iso_time("received_at", get("received_at"), self.endpoint.timezone),
+            reported_at=lenient(
+                iso_time, "received_at", get("received_at"), self.endpoint.timezone
+            ),
             extra={name: value for name, value in extra.items() if name not in _KNOWN},
         )
 
@@ -232,12 +241,6 @@ class Sinch(Provider):
             **receipt.extra,
         }
         return _post({name: value for name, value in root.items() if value is not None})
-
-
-def _phone(value: Any) -> Any:
-    if isinstance(value, (dict, list, bool)):
-        raise Invalid("recipients", "an item of recipients is no phone number")
-    return value
 
 
 def _written(at: datetime) -> str:

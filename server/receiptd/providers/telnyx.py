@@ -23,7 +23,7 @@ from receiptd.providers.json_body import flattened
 from receiptd.providers.signatures import check_ed25519, check_time, ed25519_key, require
 from receiptd.providers.sources import at as found_at
 from receiptd.providers.sources import in_json
-from receiptd.providers.values import decimal, identifier, integer, iso_time, phone, word
+from receiptd.providers.values import Lenient, decimal, identifier, iso_time, part, phone, word
 from receiptd.receipt import Kind, Receipt, State
 
 CODES = {
@@ -131,7 +131,7 @@ class Telnyx(Provider):
     def _read(
         self, post: Post, root: Any, payload: dict[str, Any], to: Any, event: str
     ) -> Receipt:
-        get, of = in_json(payload), in_json(to)
+        get, of, lenient = in_json(payload), in_json(to), Lenient()
         received = event == RECEIVED
         code = None if received else word("status", of("status"))
         if code is None and not received:
@@ -148,13 +148,14 @@ class Telnyx(Provider):
             kind=Kind.REPLY if received else Kind.DELIVERY,
             code=code,
             error=first("code"),
+            lenient=lenient,
             message_id=identifier("data.payload.id", get("id")),
             description=first("title"),
-            recipient=phone("phone_number", of("phone_number")),
+            recipient=lenient(phone, "phone_number", of("phone_number")),
             sender=get("from.phone_number"),
-            reported_at=iso_time("data.occurred_at", when, self.endpoint.timezone),
-            parts=integer("parts", get("parts")),
-            price=decimal("cost.amount", get("cost.amount")),
+            reported_at=lenient(iso_time, "data.occurred_at", when, self.endpoint.timezone),
+            parts=lenient(part, "parts", get("parts")),
+            price=lenient(decimal, "cost.amount", get("cost.amount")),
             text=get("text") if received else None,
             extra=extra,
         )

@@ -54,9 +54,19 @@ class Nonsense(NamedTuple):
     says: str
 
 
+class Unread(NamedTuple):
+    """A row of a provider's table of values that cannot be read, and are kept as they came."""
+
+    label: str
+    request: Request
+    field: str
+    """Its name in `extra` and in `unread`."""
+    value: str
+
+
 def label(row: Any) -> Any:
     """How pytest calls a row."""
-    return row.label if isinstance(row, (Case, Nonsense)) else None
+    return row.label if isinstance(row, (Case, Nonsense, Unread)) else None
 
 
 def request_of(raw: bytes) -> Request:
@@ -173,6 +183,15 @@ def read(provider: Provider, request: Request) -> Receipt:
     return receipt
 
 
+def kept(provider: Provider, row: Unread) -> Receipt:
+    """The receipt of a post of which one value cannot be read."""
+    receipt = read(provider, row.request)
+    assert receipt.unread == (row.field,), receipt.unread
+    assert receipt.extra[row.field] == row.value
+    assert provider.answer([receipt], [ACCEPTED]).status == 200
+    return receipt
+
+
 def unverified(provider: Provider, request: Request, at: float | None = None) -> str | None:
     """Why the signature of `request` is not right; None where it is."""
     try:
@@ -186,7 +205,12 @@ def told(receipt: Receipt) -> dict[str, Any]:
     """The fields of `receipt` that are set, without those that any receipt has."""
     common = ("endpoint", "provider", "raw")
     fields = {k: v for k, v in receipt._asdict().items() if k not in common}
-    return {name: value for name, value in fields.items() if value is not None and value != {}}
+    defaults = Receipt._field_defaults
+    return {
+        name: value
+        for name, value in fields.items()
+        if value is not None and value != defaults.get(name)
+    }
 
 
 def exchanged(provider: Provider, request: Request) -> tuple[dict[str, Any], Reply]:

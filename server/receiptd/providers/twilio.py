@@ -27,7 +27,7 @@ from receiptd.providers.signatures import (
     twilio_body_is_hashed,
     with_and_without_port,
 )
-from receiptd.providers.values import identifier, phone, smpp_time, word
+from receiptd.providers.values import Lenient, identifier, phone, smpp_time, word
 from receiptd.receipt import Kind, Receipt, State, Verdict
 
 CODES = {
@@ -134,6 +134,7 @@ class Twilio(Provider):
         status = word("MessageStatus", get("MessageStatus") or get("SmsStatus"))
         status = status.lower() if status else None
         inbound = status == _INBOUND or (status is None and get("Body") is not None)
+        lenient = Lenient()
         error = word("ErrorCode", get("ErrorCode"))
         extra = fields.rest(_KNOWN | {"body"} if inbound else _KNOWN)
         return [
@@ -142,12 +143,13 @@ class Twilio(Provider):
                 kind=Kind.REPLY if inbound else Kind.DELIVERY,
                 code=status,
                 error=error,
+                lenient=lenient,
                 message_id=message_id,
                 description=get("ErrorMessage") or (ERRORS.get(error) if error else None),
-                recipient=phone("To", _without_channel(get("To"))),
+                recipient=lenient(phone, "To", _without_channel(get("To"))),
                 sender=get("From"),
-                reported_at=smpp_time(
-                    "RawDlrDoneDate", get("RawDlrDoneDate"), self.endpoint.timezone
+                reported_at=lenient(
+                    smpp_time, "RawDlrDoneDate", get("RawDlrDoneDate"), self.endpoint.timezone
                 ),
                 text=get("Body") if inbound else None,
                 extra=extra,

@@ -25,7 +25,7 @@ from receiptd.providers import Code, Ignored, Invalid, Item, Post, Provider, Sec
 from receiptd.providers.json_body import as_text
 from receiptd.providers.signatures import check, form_pairs, require, vonage
 from receiptd.providers.sources import Look
-from receiptd.providers.values import decimal, digits, identifier, iso_time, phone, word
+from receiptd.providers.values import Lenient, decimal, digits, identifier, iso_time, phone, word
 from receiptd.receipt import Kind, Receipt, State
 
 CODES = {
@@ -150,6 +150,7 @@ class Vonage(Provider):
             return [Ignored("a request without messageId: a probe of the URL")]
         code = word("status", get("status"))
         inbound = code is None
+        lenient = Lenient()
         error = word("err-code", get("err-code"))
         phone_name, ours_name = ("to", "msisdn") if inbound else ("msisdn", "to")
         return [
@@ -158,16 +159,17 @@ class Vonage(Provider):
                 kind=Kind.REPLY if inbound else Kind.DELIVERY,
                 code=code.lower() if code else None,
                 error=error,
+                lenient=lenient,
                 message_id=identifier("messageId", message_id),
                 description=ERRORS.get(error) if error else None,
-                recipient=phone(phone_name, get(phone_name)),
+                recipient=lenient(phone, phone_name, get(phone_name)),
                 sender=get(ours_name),
                 reference=get("client-ref"),
-                reported_at=iso_time(
-                    "message-timestamp", get("message-timestamp"), self.endpoint.timezone
+                reported_at=lenient(
+                    iso_time, "message-timestamp", get("message-timestamp"), self.endpoint.timezone
                 ),
-                price=decimal("price", get("price")),
-                network=digits("network-code", get("network-code")),
+                price=lenient(decimal, "price", get("price")),
+                network=lenient(digits, "network-code", get("network-code")),
                 text=get("text") if inbound else None,
                 extra={
                     name: value

@@ -34,7 +34,16 @@ from receiptd.providers import (
 )
 from receiptd.providers.json_body import flattened
 from receiptd.providers.sources import in_json
-from receiptd.providers.values import decimal, digits, identifier, integer, iso_time, phone, word
+from receiptd.providers.values import (
+    Lenient,
+    decimal,
+    digits,
+    identifier,
+    iso_time,
+    part,
+    phone,
+    word,
+)
 from receiptd.providers.web_tokens import check_hash, claims, made
 from receiptd.receipt import Kind, Receipt, State
 
@@ -129,6 +138,7 @@ class VonageMessages(Provider):
             return [Ignored("a post without message_uuid")]
         code = word("status", get("status"))
         inbound = code is None
+        lenient = Lenient()
         error = get("error.title") or get("error.code")
         extra = {name: value for name, value in flattened(root).items() if name not in _KNOWN}
         return [
@@ -137,15 +147,18 @@ class VonageMessages(Provider):
                 kind=Kind.REPLY if inbound else Kind.DELIVERY,
                 code=code.lower() if code else None,
                 error=error,
+                lenient=lenient,
                 message_id=identifier("message_uuid", get("message_uuid")),
                 description=get("error.detail") or get("error.reason"),
-                recipient=phone("to", get("to.number") or get("to")),
+                recipient=lenient(phone, "to", get("to.number") or get("to")),
                 sender=get("from.number") or get("from"),
                 reference=get("client_ref"),
-                reported_at=iso_time("timestamp", get("timestamp"), self.endpoint.timezone),
-                parts=integer("sms.count_total", get("sms.count_total")),
-                price=decimal("usage.price", get("usage.price")),
-                network=digits("network_code", get("destination.network_code")),
+                reported_at=lenient(
+                    iso_time, "timestamp", get("timestamp"), self.endpoint.timezone
+                ),
+                parts=lenient(part, "sms.count_total", get("sms.count_total")),
+                price=lenient(decimal, "usage.price", get("usage.price")),
+                network=lenient(digits, "network_code", get("destination.network_code")),
                 text=get("text") if inbound else None,
                 extra=extra,
             )

@@ -10,16 +10,19 @@ import re
 from collections.abc import Collection
 
 from receiptd.errors import did_you_mean
-from receiptd.message import MOST_PARTS
 from receiptd.providers.post import Invalid
 from receiptd.providers.values import LONGEST_IDENTIFIER, shown
 from receiptd.providers.values import phone as read_phone
+from receiptd.receipt import MOST_PARTS, visible
 
 LONGEST_TEXT = 255
 """Characters of a sender and of a reference."""
 
 LONGEST_PHONE = 64
 """Characters of a phone number, with all that people write between its digits."""
+
+# A character that can be seen: no space, control, soft hyphen, zero-width or direction mark.
+SEEN = r"[^\s\u0000-\u001f\u007f-\u009f\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufeff]"
 
 _UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 
@@ -40,14 +43,14 @@ def provider(value: str, configured: Collection[str]) -> str:
 
 
 def identifier(value: str) -> str:
-    """The provider's identifier of the message, without surrounding space.
+    """The provider's identifier of the message, without surrounding space and without what
+    nobody sees.
 
     :raises ValueError: where nothing is left, or it is too long, or no database takes it.
     """
-    value = text(value, LONGEST_IDENTIFIER).strip()
-    if not value:
+    if not re.search(SEEN, text(value, LONGEST_IDENTIFIER)):
         raise ValueError("is empty: it must name the message")
-    return value
+    return visible(value) or value.strip()
 
 
 def text(value: str, longest: int = LONGEST_TEXT) -> str:

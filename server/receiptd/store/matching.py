@@ -23,6 +23,7 @@ from receiptd.store.candidates import (
     Policy,
     Report,
     Tracked,
+    bounded,
     keys_of,
     write_progress,
 )
@@ -60,10 +61,13 @@ class Matching:
     ) -> tuple[list[Match], dict[int, Tracked]]:
         """What each report is about, and the messages found, to `Tracked.add` to and `save`."""
         on = self._matched_providers(connection, reports)
+        backups = [each for each in reports if each.backup]
+        if backups:
+            self._name_backups(connection, backups)
         if not on:
             return [UNCHECKED] * len(reports), {}
         candidates = self._lookup.candidates(
-            connection, [key for each in reports if each.provider in on for key in keys_of(each)]
+            connection, [keys_of(each) for each in reports if each.provider in on]
         )
         tracked: dict[int, Tracked] = {}
         matches = []
@@ -84,6 +88,45 @@ class Matching:
                 tracked[row.id] = Tracked(row)
             matches.append(Match(outcome, row.id if row is not None else None))
         return matches, tracked
+
+    def add(
+        self,
+        connection: Connection,
+        tracked: Mapping[int, Tracked],
+        reports: Iterable[tuple[Report, int]],
+    ) -> None:
+        """Take reports into account, each with the id of the message that it is about. The
+        receipts are stored by now, with that id."""
+        for report, message in reports:
+            if report.kind is Kind.REPLY:
+                continue
+            tracked[message].add(report)
+            if report.last_try is not None:
+                tries = connection.exec_driver_sql(
+                    f"SELECT count(*) FROM receipts WHERE message_ref = {self._lookup.mark} "
+                    "AND last_try IS NOT NULL",
+                    (message,),
+                ).scalar_one()
+                if tries >= report.last_try:
+                    tracked[message].add(report._replace(state=State.REJECTED))
+
+    def _name_backups(self, connection: Connection, reports: Iterable[Report]) -> None:
+        """Note under which further identifiers messages go on, and adopt the receipts that came
+        before under these."""
+        fresh = []
+        for report in reports:
+            if report.linked_key is None or report.linked_key == report.message_key:
+                continue
+            added = connection.exec_driver_sql(
+                "INSERT INTO aliases (provider, alias_key, message_key, since) "
+                "VALUES ({0}, {0}, {0}, {0}) ON CONFLICT DO NOTHING".replace(
+                    "{0}", self._lookup.mark
+                ),
+                (report.provider, report.linked_key, report.message_key, self._time(report.at)),
+            ).rowcount
+            if added:
+                fresh.append((report.linked_key, report.provider))
+        self._adopt(connection, fresh)
 
     def save(self, connection: Connection, tracked: Iterable[Tracked]) -> None:
         """Write the states of the messages that changed."""
@@ -151,27 +194,27 @@ class Matching:
                 self._adopt_some(connection, provider, keys[start : start + MOST_KEYS])
 
     def _adopt_some(self, connection: Connection, provider: str, keys: list[str]) -> None:
-        found = self._unlinked(connection, provider, keys)
+        found = self._unlinked(
+            connection, provider, self._lookup.all_keys(connection, provider, keys)
+        )
         if not found:
             return
         reports = [self._report(row) for row in found]
-        candidates = self._lookup.candidates(
-            connection, [key for each in reports for key in keys_of(each)]
-        )
+        candidates = self._lookup.candidates(connection, [keys_of(each) for each in reports])
         tracked: dict[int, Tracked] = {}
+        adopted = []
         changes = []
         for row, report in zip(found, reports, strict=True):
             outcome, message = candidates.find(report)
             if message is not None:
-                entry = tracked.setdefault(message.id, Tracked(message))
-                if report.kind in (Kind.SENT, Kind.DELIVERY):
-                    entry.add(report)
+                tracked.setdefault(message.id, Tracked(message))
+                adopted.append((report, message.id))
             if row.verdict == Outcome.ACCEPTED.value:
                 outcome = Outcome.ACCEPTED  # it was not checked when it came, so it stays
             reference = message.id if message is not None else None
             if reference is not None or outcome.value != row.verdict:
                 changes.append((outcome.value, reference, row.id))
-        self.adopted += sum(reference is not None for _, reference, _ in changes)
+        self.adopted += len(adopted)
         if changes:
             connection.exec_driver_sql(
                 "UPDATE receipts SET verdict = {0}, message_ref = {0} WHERE id = {0}".replace(
@@ -179,6 +222,7 @@ class Matching:
                 ),
                 changes,
             )
+        self.add(connection, tracked, adopted)
         self.save(connection, tracked.values())
 
     def _unlinked(self, connection: Connection, provider: str, keys: list[str]) -> list[Any]:
@@ -196,7 +240,7 @@ class Matching:
                 f"SELECT {_RECEIPT_COLUMNS} FROM receipts "
                 f"WHERE (id >> {BUCKET_BITS}) IN ({', '.join(map(str, buckets))}) "
                 f"AND {column} IN ({marks}) AND provider = {self._lookup.mark} "
-                f"AND message_ref IS NULL AND kind <> 'call' ORDER BY id",
+                "AND message_ref IS NULL ORDER BY id",
                 (*keys, provider),
             )
             found |= {row.id: row for row in rows}
@@ -217,9 +261,10 @@ class Matching:
             sender_key,
             State(row.state),
             self._read_time(row.reported_at or row.received_at),
-            row.part,
-            row.parts,
+            bounded(row.part),
+            bounded(row.parts),
             Decimal(row.price) if row.price is not None else None,
+            last_try=row.last_try,
         )
 
     def _time(self, at: datetime | None) -> object:
@@ -236,7 +281,7 @@ class Matching:
 _NO_POLICY = Policy()
 _RECEIPT_COLUMNS = (
     "id, endpoint, provider, kind, message_key, linked_key, recipient_key, sender, state, "
-    "reported_at, received_at, part, parts, price, verdict"
+    "reported_at, received_at, part, parts, price, verdict, last_try"
 )
 
 

@@ -11,7 +11,7 @@ from typing import Any, cast
 from sqlalchemy import Connection, Engine, Select, literal_column, select, union
 
 from receiptd.message import Standing, together
-from receiptd.receipt import State, match_key
+from receiptd.receipt import State, match_key, spellings
 from receiptd.store.paging import LARGEST_PAGE, PIECE, Row, Search, Source, each, rows_of
 from receiptd.store.queries import NOTHING, common, of_message, phone_keys, storable
 from receiptd.store.rows import receipt_json, time
@@ -82,7 +82,7 @@ def message_with_receipts(
     if "\0" in provider or "\0" in message_id:
         return None
     columns = messages.c
-    of_identifier = (columns.message_key == match_key(message_id), columns.provider == provider)
+    of_identifier = (columns.message_key.in_(_keys(message_id)), columns.provider == provider)
     rows = _mappings(connection, select(messages).where(*of_identifier).order_by(columns.id))
     recipients = [message_json(row) for row in rows]
     if not recipients:
@@ -109,6 +109,12 @@ def message_with_receipts(
         "receipts": shown[::-1],
         "receipts_complete": len(shown) == len(numbers),
     }
+
+
+def _keys(message_id: str) -> list[str]:
+    """The keys under which a message of this identifier may be registered."""
+    key = match_key(message_id)
+    return [key, *spellings(key)]
 
 
 def _timeline(connection: Connection, numbers: Sequence[int]) -> list[dict[str, Any]]:
@@ -202,7 +208,7 @@ def _search(_connection: Connection, wanted: MessageFilter) -> Search:
     if wanted.reference is not None:
         conditions.append(columns.reference == wanted.reference)
     if wanted.message_id is not None:
-        of_identifier = columns.message_key == match_key(wanted.message_id)
+        of_identifier = columns.message_key.in_(_keys(wanted.message_id))
         conditions.append(of_identifier)
         ids = select(columns.id).where(of_identifier)
     if wanted.final is not None:

@@ -20,7 +20,7 @@ from sqlalchemy import (
     union,
 )
 
-from receiptd.receipt import Outcome, match_key
+from receiptd.receipt import Outcome, match_key, spellings
 from receiptd.store.paging import LARGEST_ID, Row, Search, Source, each, ends, rows_of
 from receiptd.store.phone import e164
 from receiptd.store.schema import BUCKET_BITS, receipts, rejected_posts
@@ -211,7 +211,7 @@ def of_message(connection: Connection, identifier: str) -> list[Select[tuple[int
     if newest and key:
         buckets = range(oldest >> BUCKET_BITS, (newest >> BUCKET_BITS) + 1)
     return [
-        select(identity).where(_BUCKET.in_(buckets), column == key)
+        select(identity).where(_BUCKET.in_(buckets), column.in_([key, *spellings(key)]))
         for column in (receipts.c.message_key, receipts.c.linked_key)
     ]
 

@@ -14,12 +14,12 @@ from typing import Any, NamedTuple
 from sqlalchemy import Connection, Engine, insert
 
 from receiptd.message import Message
-from receiptd.receipt import ACCEPTED, Kind, Outcome, Receipt, Verdict
+from receiptd.receipt import ACCEPTED, Outcome, Receipt, Rejection, Verdict, distinct
 from receiptd.store.candidates import report_of
 from receiptd.store.database.errors import cause
 from receiptd.store.matching import Match, Policy, verdict_of
 from receiptd.store.registering import Registering
-from receiptd.store.rows import RECEIPT_COLUMNS, REJECTION_COLUMNS, Rejection, receipt_row
+from receiptd.store.rows import RECEIPT_COLUMNS, REJECTION_COLUMNS, receipt_row
 from receiptd.store.schema import iso, once, receipts, rejected_posts
 
 
@@ -48,6 +48,13 @@ class Submission(NamedTuple):
         if self.receipts:
             return len(self.receipts[0].raw)
         return len(self.rejection.raw) if self.rejection else 0
+
+    def distinct(self) -> Submission:
+        """This one, its receipts told from others where their posts do not: see
+        `receipt.distinct`."""
+        if all(each.message_id is not None for each in self.receipts):
+            return self
+        return self._replace(receipts=[distinct(each) for each in self.receipts])
 
 
 Stored = list[Verdict] | list[str]
@@ -156,13 +163,15 @@ class Recorder:
             ]
         else:
             verdicts = self._find_duplicates(connection, batch, rows, matches, stored, again)
-        for report, match, verdict in zip(reports, matches, verdicts, strict=True):
-            if (
-                match.message_ref is not None
-                and verdict.outcome is not Outcome.DUPLICATE
-                and report.kind is not Kind.REPLY
-            ):
-                messages[match.message_ref].add(report)
+        self._matching.add(
+            connection,
+            messages,
+            (
+                (report, match.message_ref)
+                for report, match, verdict in zip(reports, matches, verdicts, strict=True)
+                if match.message_ref is not None and verdict.outcome is not Outcome.DUPLICATE
+            ),
+        )
         self._matching.save(connection, messages.values())
         return verdicts
 

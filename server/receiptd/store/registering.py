@@ -7,16 +7,22 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection
+from twisted.logger import Logger
 
 from receiptd.message import Message
-from receiptd.receipt import State, match_key
-from receiptd.store.candidates import Key, Row, Tracked
+from receiptd.receipt import State, match_key, spellings
+from receiptd.store.candidates import Candidates, Key, Name, Row, Tracked
 from receiptd.store.matching import Matching
 from receiptd.store.phone import e164
+
+_log = Logger(namespace="receiptd.store")
 
 
 class Registering(Matching):
     """Matching that also registers messages, in transactions of others."""
+
+    _asked: frozenset[str] = frozenset()
+    """Providers whose region was asked for."""
 
     def register(
         self,
@@ -40,26 +46,44 @@ class Registering(Matching):
             if added:
                 self._first.add(provider)
         keys = [message_row_key(message, regions.get(message.provider)) for message in messages]
-        existing = self._lookup.rows(connection, set(keys))
-        fresh: dict[Key, Message] = {}
+        self._ask_region(keys, regions)
+        known = self._lookup.candidates(connection, [[key] for key in keys], aliases=False)
+        current: dict[int, Row] = {}  # rows that changed here
+        fresh = Fresh()
         results = []
         for message, key in zip(messages, keys, strict=True):
-            if key in existing:
-                changed = self._update(connection, message, existing[key])
+            row = _registered(known, key, current)
+            if row is not None:
+                first, last = known.spans.get((row.message_key, row.provider), ("", ""))
+                several = not key[2] and first != last
+                changed = not several and self._update(connection, message, key, row)
                 if changed:
-                    existing |= self._lookup.rows(connection, [key])
+                    renamed = (row.message_key, row.provider, row.recipient_key or key[2])
+                    current[row.id] = self._lookup.rows(connection, [renamed])[renamed]
                 results.append("updated" if changed else "unchanged")
-            elif key in fresh:
-                changes = _changes(message, fresh[key])
-                fresh[key] = fresh[key]._replace(**changes)
-                results.append("updated" if changes else "unchanged")
             else:
-                fresh[key] = message
-                results.append("registered")
-        if fresh:
-            self._insert(connection, fresh, now)
-            self._adopt(connection, {(key[0], key[1]) for key in fresh})
+                results.append(fresh.add(key, message))
+        if fresh.messages:
+            self._insert(connection, fresh.messages, now)
+            self._adopt(connection, {key[:2] for key in fresh.messages})
         return results
+
+    def _ask_region(self, keys: Sequence[Key], regions: Mapping[str, str | None]) -> None:
+        """Say once for a provider that numbers are registered as they are written in some country,
+        which nobody has named: no receipt will have them in that form."""
+        for _, provider, recipient_key in keys:
+            if (
+                recipient_key[:1] == "0"
+                and regions.get(provider) is None
+                and provider not in self._asked
+            ):
+                self._asked |= {provider}
+                _log.warn(
+                    "{provider}: a message is registered with a national phone number (one that "
+                    "begins with 0), which no receipt may match: set region in its endpoint, such "
+                    'as region = "GB", or register numbers with their country code',
+                    provider=provider,
+                )
 
     def _insert(self, connection: Connection, fresh: Mapping[Key, Message], now: datetime) -> None:
         registered_at = self._time(now)
@@ -88,9 +112,13 @@ class Registering(Matching):
             ],
         )
 
-    def _update(self, connection: Connection, message: Message, row: Row) -> bool:
-        """Take over what differs; whether anything did."""
+    def _update(self, connection: Connection, message: Message, key: Key, row: Row) -> bool:
+        """Take over what differs; whether anything did. A row for any recipient becomes that of
+        the message's recipient."""
         changes = _changes(message, row)
+        named = bool(key[2]) and not row.recipient_key
+        if named:
+            changes |= {"recipient": message.recipient, "recipient_key": key[2]}
         if not changes:
             return False
         assignments = ", ".join(f"{name} = {self._lookup.mark}" for name in changes)
@@ -102,7 +130,30 @@ class Registering(Matching):
             tracked = Tracked(row)
             tracked.parts, tracked.changed = message.parts, True
             self.save(connection, [tracked])
+        if named:
+            self._let_go(connection, row, key[2])
         return True
+
+    def _let_go(self, connection: Connection, row: Row, recipient_key: str) -> None:
+        """Where a row stood for any recipient and now has one: the receipts of others are not its
+        own any more, and its state is made anew of those that are."""
+        mark = self._lookup.mark
+        others = connection.exec_driver_sql(
+            f"SELECT count(*) FROM receipts WHERE message_ref = {mark} AND kind <> 'reply' "
+            f"AND recipient_key <> {mark}",
+            (row.id, recipient_key),
+        ).scalar_one()
+        if not others:
+            return
+        connection.exec_driver_sql(
+            f"UPDATE receipts SET message_ref = NULL WHERE message_ref = {mark}", (row.id,)
+        )
+        connection.exec_driver_sql(
+            f"UPDATE messages SET state = {mark}, final = {mark}, state_at = NULL, delivered = 0, "
+            f"price = NULL, progress = NULL WHERE id = {mark}",
+            (State.ENROUTE.value, False, row.id),
+        )
+        self._adopt(connection, [(row.message_key, row.provider)])
 
     def delete(
         self,
@@ -121,8 +172,10 @@ class Registering(Matching):
         :returns: how many rows were deleted.
         """
         mark = self._lookup.mark
-        where = f"provider = {mark} AND message_key = {mark}"
-        name = [provider, match_key(message_id)]
+        key = match_key(message_id)
+        keys = (key, *spellings(key))
+        where = f"provider = {mark} AND message_key IN ({', '.join([mark] * len(keys))})"
+        name = [provider, *keys]
         if recipient_key is not None:
             where += f" AND recipient_key = {mark}"
             name.append(recipient_key)
@@ -142,6 +195,60 @@ class Registering(Matching):
             )
             self._on.discard(provider)
         return deleted
+
+
+class Fresh:
+    """Messages of one request that are not registered yet."""
+
+    def __init__(self) -> None:
+        self.messages: dict[Key, Message] = {}
+        self._named: dict[Name, list[Key]] = {}
+
+    def add(self, key: Key, message: Message) -> str:
+        """Add `message`, or what it says more of one that was added before; says which."""
+        name = (min((key[0], *spellings(key[0]))), key[1])  # the same for all spellings
+        keys = self._named.setdefault(name, [])
+        same = next((each for each in keys if each[2] == key[2]), None)
+        if same is None and keys and not key[2]:
+            same = keys[0]
+        elif same is None and key[2]:
+            same = next((each for each in keys if not each[2]), None)
+        if same is None:
+            keys.append(key)
+            self.messages[key] = message
+            return "registered"
+        before = self.messages[same]
+        changes = _changes(message, before)
+        if key[2] and not same[2]:
+            changes["recipient"] = message.recipient
+            del self.messages[same]
+            keys[keys.index(same)] = same = (same[0], same[1], key[2])
+        self.messages[same] = before._replace(**changes)
+        return "updated" if changes else "unchanged"
+
+
+def _registered(known: Candidates, key: Key, current: Mapping[int, Row]) -> Row | None:
+    """The row of `messages` that `key` is about. One without a recipient is about the message
+    whatever its recipient, and the other way round: it is one message of which more is known.
+
+    :param current: rows that changed since they were looked up, by id.
+    """
+    recipient_key = key[2]
+    for name in known.names(key):
+        row = known.rows.get((*name, recipient_key))
+        span = known.spans.get(name)
+        if row is None and span is not None:
+            row = known.only(name, span, recipient_key)
+            if row is None and not recipient_key:
+                # Several recipients are registered: without one, nothing more is said of any.
+                row = known.rows[(*name, span[0])]
+        if row is not None:
+            row = current.get(row.id, row)
+            if not recipient_key or row.recipient_key in ("", recipient_key):
+                return row
+            if e164(row.recipient_key) == recipient_key:
+                return row  # an earlier version wrote the number in another form
+    return None
 
 
 def message_row_key(message: Message, region: str | None) -> Key:

@@ -40,7 +40,7 @@ from receiptd.store.database.engine import open_engine, sqlite_file
 from receiptd.store.database.errors import StoreTaken, shown
 from receiptd.store.database.server_lock import open_lock
 from receiptd.store.database.write_turns import WriteTurns
-from receiptd.store.schema import messages, receipts, rejected_posts
+from receiptd.store.schema import aliases, messages, receipts, rejected_posts
 
 SHARE = 0.2
 """Of the time, how much the deleting may keep others from writing."""
@@ -119,6 +119,11 @@ class Pruning:
                     (messages, "registered_at"),
                 ):
                     self._table(reader, table, table.c[time] < self.before, watch)
+                if not self._dry_run and not self._stop.is_set():
+                    # Few: one for each message that went on by a backup route.
+                    self._turns.take(
+                        partial(_row_count, delete(aliases).where(aliases.c.since < self.before))
+                    )
         finally:
             reader.dispose()
         return self.pruned

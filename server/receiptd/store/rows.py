@@ -3,63 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
-from decimal import Decimal
 from hashlib import sha256
-from typing import Any, NamedTuple
+from typing import Any
 
-from receiptd.receipt import Kind, Receipt
-from receiptd.store.matching import Match, Report
-from receiptd.store.schema import iso
-
-
-class Rejection(NamedTuple):
-    """A post that was not taken as a receipt, kept so that an integration can be debugged."""
-
-    received_at: datetime
-    endpoint: str
-    provider: str
-    reason: str
-    """`invalid`, `unauthorized` or `unreadable`."""
-    field: str | None
-    text: str
-    peer: str | None
-    content_type: str | None
-    raw: bytes
-    """The post as it came, credentials and tokens blanked."""
-
+from receiptd.receipt import RECEIPT_KEYS, Kind, Receipt, Rejection
+from receiptd.store.candidates import Match, Report
+from receiptd.store.schema import iso, receipts
 
 REJECTION_COLUMNS = Rejection._fields
 
-RECEIPT_COLUMNS = (
-    "received_at",
-    "endpoint",
-    "provider",
-    "kind",
-    "message_id",
-    "message_key",
-    "linked_key",
-    "state",
-    "code",
-    "description",
-    "recipient",
-    "recipient_key",
-    "sender",
-    "reference",
-    "reported_at",
-    "part",
-    "parts",
-    "price",
-    "network",
-    "text",
-    "extra",
-    "raw",
-    "verdict",
-    "variant",
-    "message_ref",
+RECEIPT_COLUMNS = tuple(
+    column.name for column in receipts.columns if column.name not in ("id", "repeats")
 )
-"""The columns that `receipt_row` fills, in its order."""
+"""The columns that `receipt_row` fills, in its order, which is the table's."""
 
 
 def receipt_row(
@@ -102,24 +60,40 @@ def receipt_row(
         json.dumps(receipt.extra, ensure_ascii=False) if receipt.extra else "{}",
         receipt.raw,
         match.outcome.value,
-        _variant(receipt) if receipt.kind is Kind.CALL else "",
+        _variant(receipt, received_at),
         match.message_ref,
+        json.dumps(receipt.unread, ensure_ascii=False) if receipt.unread else None,
+        receipt.last_try,
     )
 
 
-def _variant(receipt: Receipt) -> str:
-    """What a call's posts differ in beside the fields that are compared anyway."""
-    others = (
-        receipt.state,
-        receipt.description,
-        receipt.sender,
-        receipt.reference,
-        receipt.parts,
-        str(receipt.price),
-        receipt.network,
-        receipt.text,
-        sorted(receipt.extra.items()),
-    )
+def _variant(receipt: Receipt, received_at: object) -> str:
+    """What tells a receipt from others beside the fields that are always compared.
+
+    Of a call's posts that is all else that they say; of others the values that could not be read.
+    Where a post has neither an identifier nor a time, it is the receipt's own nonce; a record
+    that an earlier version spooled has none, and is told by its time of receiving.
+    """
+    if receipt.kind is Kind.CALL:
+        others: object = (
+            receipt.state,
+            receipt.description,
+            receipt.sender,
+            receipt.reference,
+            receipt.parts,
+            str(receipt.price),
+            receipt.network,
+            receipt.text,
+            sorted(receipt.extra.items()),
+        )
+    elif receipt.nonce:
+        return receipt.nonce
+    elif receipt.message_id is None and receipt.reported_at is None and not receipt.linked_id:
+        return str(received_at)
+    elif receipt.unread:
+        others = [(name, receipt.extra.get(name)) for name in receipt.unread]
+    else:
+        return ""
     return sha256(json.dumps(others).encode()).hexdigest()
 
 
@@ -138,33 +112,33 @@ def readable(raw: bytes) -> str:
         return raw.decode("iso8859-1")
 
 
+def _as_it_is(value: Any) -> Any:
+    return value
+
+
+def _text_or_none(value: Any) -> str | None:
+    return None if value is None else str(value)
+
+
+def _list(text: str | None) -> list[str]:
+    found: list[str] = json.loads(text) if text else []
+    return found
+
+
+_READ: dict[str, Callable[[Any], Any]] = {
+    "received_at": time,
+    "reported_at": time,
+    "price": _text_or_none,
+    "extra": json.loads,
+    "unread": _list,
+    "raw": readable,
+}
+_READERS = [(key, _READ.get(key, _as_it_is)) for key in RECEIPT_KEYS]
+
+
 def receipt_json(row: Mapping[str, Any]) -> dict[str, Any]:
     """A row of `receipts` by the keys that are used everywhere."""
-    price: Decimal | None = row["price"]
-    return {
-        "id": row["id"],
-        "received_at": time(row["received_at"]),
-        "endpoint": row["endpoint"],
-        "provider": row["provider"],
-        "kind": row["kind"],
-        "message_id": row["message_id"],
-        "state": row["state"],
-        "code": row["code"],
-        "description": row["description"],
-        "recipient": row["recipient"],
-        "sender": row["sender"],
-        "reference": row["reference"],
-        "reported_at": time(row["reported_at"]),
-        "part": row["part"],
-        "parts": row["parts"],
-        "price": str(price) if price is not None else None,
-        "network": row["network"],
-        "text": row["text"],
-        "extra": json.loads(row["extra"]),
-        "raw": readable(row["raw"]),
-        "verdict": row["verdict"],
-        "repeats": row["repeats"],
-    }
+    return {key: read(row[key]) for key, read in _READERS}
 
 
 def rejection_json(row: Mapping[str, Any]) -> dict[str, Any]:

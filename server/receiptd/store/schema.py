@@ -118,12 +118,17 @@ receipts = Table(
     Column("extra", Text, nullable=False),
     Column("raw", LargeBinary, nullable=False),
     Column("verdict", Text, nullable=False),
-    # a digest of a call's other fields, by which its stages differ; '' for other kinds
+    # what else tells it from others: a digest of a call's other fields and of what could not be
+    # read, or a number that nothing else has; '' for most
     Column("variant", Text, nullable=False),
     # how often the same receipt came again
     Column("repeats", Integer, nullable=False, server_default="0"),
     # the row of messages that it is about, None where none is registered
     Column("message_ref", _id),
+    # JSON array: the fields that could not be read; NULL where there are none
+    Column("unread", Text),
+    # how many failed attempts to send there are at most; NULL for anything but such an attempt
+    Column("last_try", Integer),
     sqlite_autoincrement=True,
 )
 
@@ -139,6 +144,7 @@ def once(dialect: str) -> list[tuple[str, str]]:
         ("message_key", "message_key"),
         ("recipient_key", "coalesce(recipient_key, '')"),
         ("code", "coalesce(code, '')"),
+        ("state", "state"),
         ("part", "coalesce(part, -1)"),
         ("kind", "kind"),
         ("provider", "provider"),
@@ -180,6 +186,17 @@ matching = Table(
 )
 """The providers for which messages were ever registered: `match = "auto"` is on for these, also
 when their messages have been pruned."""
+
+aliases = Table(
+    "aliases",
+    metadata,
+    Column("provider", Text, primary_key=True),
+    Column("alias_key", Text, primary_key=True),
+    Column("message_key", Text, nullable=False),
+    Column("since", Time, nullable=False),
+    Index("aliases_of_message", "provider", "message_key"),
+)
+"""Identifiers under which a backup route sends on a message that has another one."""
 
 rejected_posts = Table(
     "rejected_posts",

@@ -140,7 +140,8 @@ class Writer:
 
     def put(self, submissions: list[Submission]) -> None:
         """Hand over submissions; each one's result is delivered after its commit."""
-        self._queue.put(submissions)
+        # Here and not where they are stored: one that is spooled has to keep its nonce.
+        self._queue.put([each.distinct() for each in submissions])
 
     def _look_soon(self) -> None:
         """Have the writer's thread look at the write-ahead log where that was removed. Called in

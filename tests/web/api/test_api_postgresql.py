@@ -48,9 +48,9 @@ def test_what_one_server_takes_another_shows(servers):
     assert [each["id"] for each in items(other, f"{RECEIPTS}?message_id=A1&since=1h")] == [1]
     assert [each["id"] for each in items(other, f"{RECEIPTS}?limit=1")] == [2, 1]
     assert items(one, f"{RECEIPTS}?reference=%F0%9F%98%80") == []
-    deliver(one, "A1", phone="nonsense")
+    deliver(one, "A1", report="")
     assert [each["field"] for each in items(other, "/api/v1/rejected?reason=invalid")] == [
-        "SentTo"
+        "Report"
     ]
 
 

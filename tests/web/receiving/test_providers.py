@@ -115,7 +115,8 @@ def test_samples(serve, sample, name):
 
 
 def test_every_sample_is_tested():
-    others = {path.name for path in SAMPLES.glob("*.http") if not path.name.startswith("csoft-")}
+    files = [path.name for path in SAMPLES.iterdir() if path.is_file()]
+    others = {name for name in files if not name.startswith("csoft-")}
     assert others == set(SAMPLE_RECEIPTS)
 
 
@@ -168,13 +169,13 @@ def test_only_the_methods_that_a_provider_uses(server, path, allow):
 
 
 def test_nonsense_is_400_with_one_line_that_names_the_field(server):
-    answer = get(server.port, "/seeme?reference=bad1&number=36301234567&code=six")
+    answer = get(server.port, "/seeme?reference=bad1&number=36301234567&code=")
     assert answer.status == 400
     assert answer.headers["content-type"] == "text/plain; charset=utf-8"
-    assert answer.text == "code is 'six': a whole number was expected\n"
+    assert answer.text == "code is missing: it must be the status, a number from 1 to 10\n"
     kept = server.rejected()[-1]
     assert (kept["endpoint"], kept["reason"], kept["field"]) == ("seeme", "invalid", "code")
-    assert kept["raw"] == "?reference=bad1&number=36301234567&code=six"
+    assert kept["raw"] == "?reference=bad1&number=36301234567&code="
 
 
 def test_repeated_empty_and_missing_parameters(server):

@@ -55,9 +55,9 @@ class Backlog(NamedTuple):
     bytes: int
     full: bool
     """Whether the spool did not take what came last: it was answered busy."""
-    set_aside: int
+    set_aside: int = 0
     """How many records are set aside, since they cannot be stored."""
-    remedy: str
+    remedy: str = ""
     """What somebody has to do before the database stores again; empty where it may by itself."""
 
 

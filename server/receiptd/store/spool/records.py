@@ -32,9 +32,8 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any, NamedTuple
 
-from receiptd.receipt import Kind, Receipt, State
+from receiptd.receipt import Kind, Receipt, Rejection, State
 from receiptd.store.recorder import Submission
-from receiptd.store.rows import Rejection
 
 VERSION = 1
 
@@ -64,7 +63,12 @@ def encode(submission: Submission, received_at: datetime) -> bytes:
 
 
 def _plain(fields: Mapping[str, Any]) -> dict[str, Any]:
-    plain = {name: value for name, value in fields.items() if value is not None and value != {}}
+    defaults = Receipt._field_defaults
+    plain = {
+        name: value
+        for name, value in fields.items()
+        if value is not None and not (name in defaults and value == defaults[name])
+    }
     for name, value in plain.items():
         if isinstance(value, bytes):
             plain[name] = b64encode(value).decode()
@@ -107,8 +111,10 @@ def _receipt(plain: Mapping[str, Any]) -> Receipt:
         fields["reported_at"] = datetime.fromisoformat(fields["reported_at"])
     if "price" in fields:
         fields["price"] = Decimal(fields["price"])
+    fields["unread"] = tuple(fields.get("unread", ()))
     for name in ("part", "parts"):
         # Older versions took any number.
         if not 0 <= (fields.get(name) or 0) <= MOST_PARTS:
             fields["extra"] = {**(fields.get("extra") or {}), name: str(fields.pop(name))}
+            fields["unread"] += (name,)
     return Receipt(**fields)

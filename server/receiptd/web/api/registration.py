@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from receiptd.message import Message
 from receiptd.providers.values import shown
 from receiptd.web.api.validation_errors import MOST_ERRORS, Place, findings, summary, unknown
-from receiptd.web.api.values import Identifier, Parts, Phone, ProviderName, Text
+from receiptd.web.api.values import NumberOrIdentifier, Parts, Phone, ProviderName, Text
 from receiptd.web.problem import Problem
 
 MOST_MESSAGES = 1000
@@ -34,7 +34,7 @@ class NewMessage(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
     provider: ProviderName = Field(description="Through whom it was sent.")
-    message_id: Identifier = Field(
+    message_id: NumberOrIdentifier = Field(
         description="The provider's identifier. Case and surrounding space do not count."
     )
     recipient: Phone | None = Field(

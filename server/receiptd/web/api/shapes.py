@@ -42,6 +42,9 @@ class Receipt(_Shape):
     network: str | None = Field(description="Mobile country code and network code.")
     text: str | None = Field(description="What a subscriber wrote.")
     extra: dict[str, Any] = Field(description="What else was sent.")
+    unread: list[str] = Field(
+        description="The fields whose values could not be read: they are in `extra` as they came."
+    )
     raw: str = Field(description="The post as it came, credentials and tokens blanked.")
     verdict: Verdict = Field(description="Whether a registered message explains it.")
     repeats: int = Field(description="How often the same receipt came again.")

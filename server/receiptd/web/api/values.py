@@ -15,14 +15,16 @@ from pydantic import (
 )
 
 from receiptd.duration import EXAMPLES, duration
-from receiptd.message import MOST_PARTS
 from receiptd.providers import values
 from receiptd.providers.values import LONGEST_IDENTIFIER
+from receiptd.receipt import MOST_PARTS
 from receiptd.registration import rules
 from receiptd.registration.rules import LONGEST_PHONE, LONGEST_TEXT
 
 LONGEST_MOMENT = 64
 """Characters of a time; ISO 8601 with all its parts has some 35."""
+LARGEST_NUMBER = 10**18 - 1
+"""Of an identifier that is a JSON number: parsers keep that many digits."""
 
 _DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
 _OFFSET = re.compile(r"[0-9]{2}:?[0-9]{2}")
@@ -32,6 +34,12 @@ def _text(value: str) -> str:
     if not value:
         raise ValueError("is empty")
     return rules.text(value)
+
+
+def _number_as_text(value: object) -> object:
+    """An identifier may be a number in JSON, which counts 2.0 among the integers."""
+    whole = _integer(value)
+    return str(whole) if type(whole) is int and 0 <= whole <= LARGEST_NUMBER else value
 
 
 def _provider(value: str, info: ValidationInfo) -> str:
@@ -107,15 +115,23 @@ Text = Annotated[
         }
     ),
 ]
-Identifier = Annotated[
+_IDENTIFIER_SCHEMA = {
+    "type": "string",
+    "minLength": 1,
+    "maxLength": LONGEST_IDENTIFIER,
+    "pattern": rf"^[^\u0000]*{rules.SEEN}[^\u0000]*$",
+}
+Identifier = Annotated[str, AfterValidator(rules.identifier), WithJsonSchema(_IDENTIFIER_SCHEMA)]
+NumberOrIdentifier = Annotated[
     str,
+    BeforeValidator(_number_as_text),
     AfterValidator(rules.identifier),
     WithJsonSchema(
         {
-            "type": "string",
-            "minLength": 1,
-            "maxLength": LONGEST_IDENTIFIER,
-            "pattern": r"^[^\u0000]*[^\s\u0000][^\u0000]*$",
+            "anyOf": [
+                _IDENTIFIER_SCHEMA,
+                {"type": "integer", "minimum": 0, "maximum": LARGEST_NUMBER},
+            ]
         }
     ),
 ]
@@ -123,7 +139,11 @@ Phone = Annotated[
     str,
     AfterValidator(rules.phone),
     WithJsonSchema(
-        {"type": "string", "maxLength": LONGEST_PHONE, "pattern": "^[0-9 +()-]*[0-9][0-9 +()-]*$"}
+        {
+            "type": "string",
+            "maxLength": LONGEST_PHONE,
+            "pattern": "^[0-9 +().-]*[0-9][0-9 +().-]*$",
+        }
     ),
 ]
 ProviderName = Annotated[

@@ -14,8 +14,7 @@ from receiptd.blanking.by_value import KnownSecrets
 from receiptd.config import Endpoint
 from receiptd.pipeline import Busy, Pipeline
 from receiptd.providers import Ignored, Invalid, Item, Provider, Unverified
-from receiptd.receipt import Outcome, Receipt, Verdict
-from receiptd.store.rows import Rejection
+from receiptd.receipt import Outcome, Receipt, Rejection, Verdict
 from receiptd.web.receiving.auth import Gate
 from receiptd.web.server.limits import Rate
 

@@ -9,6 +9,9 @@ from receiptd.metrics.counters import Metrics
 from receiptd.receipt import Outcome
 from receiptd.web.receiving.intake import Intake, Origin, Taken
 
+LONGEST_FIELD = 64
+"""Characters of a field's name in a metric."""
+
 
 class ReceiptLog:
     """Notes posts that were answered; a post's secrets and its texts are in no line.
@@ -44,6 +47,8 @@ class ReceiptLog:
         shown = self._log.wants("info")
         for receipt, verdict in zip(taken.receipts, taken.verdicts, strict=True):
             counts[endpoint, provider, receipt.kind, receipt.state, verdict.outcome] += 1
+            for field in receipt.unread:
+                self._metrics.unread[endpoint, field[:LONGEST_FIELD]] += 1
             if shown:
                 self._write(self._log.lines.receipt(answered, receipt, verdict.outcome))
 
