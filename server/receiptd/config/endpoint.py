@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal, Self
-from zoneinfo import available_timezones
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -21,6 +20,7 @@ from pydantic import (
 )
 
 from receiptd import providers
+from receiptd.config.endpoint_values import absolute_urls, country, zone_name
 from receiptd.config.errors import Finding, Misfit, expected, findings
 from receiptd.config.kinds import Network, Secrets, Table, one_or_many
 from receiptd.providers.values import zone
@@ -89,19 +89,21 @@ class Endpoint(BaseModel):
         "own address, unless it is one of trusted_proxies in [server].",
         examples=[["192.0.2.0/24", "2001:db8::/32"]],
     )
-    timezone: str | None = Field(
+    timezone: Annotated[str | None, AfterValidator(zone_name)] = Field(
         default=None,
         description="The time zone of times that come without an offset, if it is another than "
         "the provider's usual one.",
         examples=["Europe/Rome"],
     )
-    region: str | None = Field(
+    region: Annotated[str | None, AfterValidator(country)] = Field(
         default=None,
         description="The country by whose national forms phone numbers are read, if it is "
         "another than the provider's usual one.",
         examples=["GB"],
     )
-    public_url: Annotated[list[str], BeforeValidator(one_or_many)] = Field(
+    public_url: Annotated[
+        list[str], BeforeValidator(one_or_many), AfterValidator(absolute_urls)
+    ] = Field(
         default=[],
         description="What stands before the path in the URL that is registered with the provider, "
         "if it is another than public_url of [server]: where a signature covers the URL, it is "
@@ -158,17 +160,6 @@ class Endpoint(BaseModel):
                 raise ValueError(f"{reserved} is receiptd's own: choose another path")
         return value
 
-    @field_validator("public_url")
-    @classmethod
-    def _absolute(cls, value: list[str]) -> list[str]:
-        for each in value:
-            if not re.fullmatch(r"https?://[^\s/?#@]+(/[^\s?#]*)?", each):
-                raise ValueError(
-                    f"{each!r} is no absolute URL without query: expected one such as "
-                    "https://dlr.example.com"
-                )
-        return value
-
     @field_validator("name")
     @classmethod
     def _name(cls, value: str) -> str:
@@ -194,37 +185,6 @@ class Endpoint(BaseModel):
         if not value.username:
             return None
         raise ValueError("the password is empty: expected one, or no `basic` at all")
-
-    @field_validator("timezone")
-    @classmethod
-    def _zone(cls, value: str | None) -> str | None:
-        if not value:
-            return None
-        try:
-            zone(value)
-        except ValueError as error:
-            near = difflib.get_close_matches(value, available_timezones(), 1)
-            if not near:
-                raise
-            raise ValueError(
-                f"no time zone is called {value!r}: did you mean {near[0]!r}?"
-            ) from error
-        return value
-
-    @field_validator("region")
-    @classmethod
-    def _country(cls, value: str | None) -> str | None:
-        if not value:
-            return None
-        from phonenumbers import SUPPORTED_REGIONS
-
-        if value not in SUPPORTED_REGIONS:
-            meant = {"UK": "GB", "EN": "GB"}.get(value.upper(), value.upper())
-            raise ValueError(
-                f"{value!r} is no country code of ISO 3166: "
-                + (f"did you mean {meant!r}?" if meant in SUPPORTED_REGIONS else "such as 'US'")
-            )
-        return value
 
     @field_validator("codes", mode="before")
     @classmethod

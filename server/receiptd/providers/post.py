@@ -16,16 +16,14 @@ them in the one documented way:
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
 from typing import Any
-from urllib.parse import unquote_to_bytes
 
-from receiptd.blanking import BLANK, BLANK_TEXT
+from receiptd.blanking import BLANK
 from receiptd.blanking.by_name import blank_elements, blank_members
 from receiptd.providers.fields import Fields, Invalid, Pair, is_secret
+from receiptd.providers.forms import decode, looks_like_form, take_apart
 from receiptd.providers.json_body import read_json
 from receiptd.providers.multipart import form_parts
 
@@ -84,11 +82,11 @@ class Post:
                     body = _blank_multipart(content_type, body, secrets, charset)
             else:
                 if not self.is_json:
-                    body = _take_apart(body, charset, secrets, self._pairs)
+                    body = take_apart(body, charset, secrets, self._pairs)
                 if secrets:
                     body = _blank_others(body, secrets)
         if query:
-            query = b"?" + _take_apart(query, charset, secrets, self._pairs, query=True)
+            query = b"?" + take_apart(query, charset, secrets, self._pairs, query=True)
         self.raw = query + b"\n" + body if query and body else query or body
         """The post as it came, secrets blanked: the body, preceded, where there is a query,
         by `?`, the query and (where there is a body too) a line feed."""
@@ -123,7 +121,7 @@ class Post:
 
         :raises Invalid: where it is none.
         """
-        return read_json(_decode(self.body, self._charset))
+        return read_json(decode(self.body, self._charset))
 
     @property
     def target(self) -> str:
@@ -160,129 +158,6 @@ class Post:
         return [value for key, _, value in self._pairs if key == self._token]
 
 
-def _text(raw: str, charset: str) -> str:
-    """What stands in a query or a form, as it was meant.
-
-    :param raw: a character for each byte.
-    """
-    data = raw.encode("latin-1")
-    if "%" in raw or "+" in raw:
-        data = unquote_to_bytes(data.replace(b"+", b" "))
-    return _decode(data, charset)
-
-
-def _decode(raw: bytes, charset: str) -> str:
-    try:
-        text = raw.decode()
-    except UnicodeDecodeError:
-        text = raw.decode(charset, "replace")
-        if charset == "iso8859-1":
-            text = text.translate(_WINDOWS_1252)
-    return text.replace("\0", "\ufffd") if "\0" in text else text
-
-
-# What is called Latin-1 is Windows-1252, which has quotes and dashes in the place of controls
-# (WHATWG Encoding Standard, section 4.2).
-_WINDOWS_1252 = {
-    byte: bytes([byte]).decode("cp1252")
-    for byte in range(0x80, 0xA0)
-    if byte not in (0x81, 0x8D, 0x8F, 0x90, 0x9D)
-}
-
-
-def _name(raw: str, charset: str) -> tuple[str, str]:
-    """A name as it compares, and as it is. The `&` before it may have come as `&amp;`."""
-    name = _text(raw, charset).strip()
-    while name[:4].casefold() == "amp;":
-        name = name[4:].lstrip()
-    return name.casefold(), name
-
-
-_known_name = lru_cache(1024)(_name)
-"""The same few names come in every post."""
-_LONGEST_KNOWN = 64
-
-
-_ENTITIES = re.compile("^(?:amp;)+")
-_FIELD_START = re.compile(r"[A-Za-z_][\w.\[\]-]{0,63}=", re.ASCII)
-
-
-def looks_like_form(body: bytes) -> bool:
-    """Whether `body` begins as a form does: with a name and an equals sign."""
-    return bool(_FIELD_START.match(body[:80].lstrip(b"\r\n &").decode("latin-1")))
-
-
-def _separator(text: str) -> str:
-    """What stands between the pairs of `text`: `&`, or a line feed where each line is a pair."""
-    if "&" in text or "\n" not in text:
-        return "&"
-    lines = text.splitlines()
-    return "\n" if all(map(_FIELD_START.match, filter(None, lines))) else "&"
-
-
-# A provider that appends its own parameters to a URL that has a query may put a `?` before them.
-_SECOND_QUERY = re.compile(r"\?(?=[A-Za-z_][A-Za-z0-9_.-]{0,63}=)")
-
-
-def _take_apart(
-    raw: bytes, charset: str, secrets: frozenset[str], pairs: list[Pair], *, query: bool = False
-) -> bytes:
-    """Append the pairs of `raw` to `pairs`; returns it with the values of `secrets` blanked.
-
-    :param query: whether it is a URL's query, in which a second `?` separates as `&` does.
-    """
-    trimmed = raw.strip(b"\r\n")
-    text = trimmed.decode("latin-1")
-    second = _SECOND_QUERY.search(text) if query and "?" in text else None
-    before = 0
-    if second is not None:
-        before = text.count("&", 0, second.start()) + 1
-        text = f"{text[: second.start()]}&{text[second.end() :]}"
-    plain = text.isascii() and "\0" not in text
-    separator = _separator(text)
-    entities = "&amp;" in text
-    pieces = text.split(separator)
-    secret = False
-    for index, piece in enumerate(pieces):
-        if not piece:
-            continue
-        name, _, value = piece.partition("=")
-        if entities:
-            name = _ENTITIES.sub("", name)
-        known = _known_name if len(name) <= _LONGEST_KNOWN else _name
-        key, sent = known(name, charset)
-        if value and is_secret(key, secrets):
-            pieces[index] = f"{piece.partition('=')[0]}={BLANK_TEXT}"
-            secret = True
-        if value and value[-1] in "\r\n":
-            value = value.rstrip("\r\n")  # a line feed behind a field: a form escapes its own
-        if not plain or "%" in value or "+" in value:
-            value = _text(value, charset)
-        pairs.append((key, sent, value))
-    if secrets and ";" in text:
-        pieces = [_blank_behind_semicolon(piece, secrets, charset) for piece in pieces]
-        secret = True
-    if not secret:
-        return raw
-    blanked = separator.join(pieces)
-    if before:
-        blanked = f"{'&'.join(pieces[:before])}?{'&'.join(pieces[before:])}"
-    return raw.replace(trimmed, blanked.encode("latin-1"), 1)
-
-
-def _blank_behind_semicolon(piece: str, secrets: frozenset[str], charset: str) -> str:
-    """A pair in which there may be others, separated by `;` or by `&amp;`: such a post is not
-    understood, but a secret in it is one all the same. Blanked to its end, since a `;` may be a
-    part of the secret."""
-    position = 0
-    for part in piece.split(";"):
-        name, equals, value = part.partition("=")
-        if value and is_secret(_name(name, charset)[0], secrets):
-            return piece[:position] + name + equals + BLANK_TEXT
-        position += len(part) + 1
-    return piece
-
-
 def _blank_others(body: bytes, secrets: frozenset[str]) -> bytes:
     """A body that is no form, with what looks like a secret's member or element blanked."""
     start = body[:64].lstrip()[:1]
@@ -298,8 +173,8 @@ def _multipart(content_type: str, body: bytes, charset: str) -> list[Pair]:
     pairs: list[Pair] = []
     for part in form_parts(content_type, body):
         if not part.file:
-            name = _decode(part.name, charset).strip()
-            value = _decode(body[part.start : part.end], charset)
+            name = decode(part.name, charset).strip()
+            value = decode(body[part.start : part.end], charset)
             pairs.append((name.casefold(), name, value))
     return pairs
 
@@ -314,7 +189,7 @@ def _blank_multipart(
         return BLANK
     pieces, position = [], 0
     for part in parts:
-        name = _decode(part.name, charset).strip().casefold()
+        name = decode(part.name, charset).strip().casefold()
         if is_secret(name, secrets) and part.end > part.start:
             pieces += [body[position : part.start], BLANK]
             position = part.end
