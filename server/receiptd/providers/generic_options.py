@@ -146,7 +146,7 @@ class GenericOptions(_Table):
         default={},
         description="Where each value is: a name of a form or a path into JSON; a template of "
         "such names; a list of alternatives. Names: " + ", ".join(FIELDS) + ".",
-        examples=[{"message_id": "id", "code": "status.name", "recipient": "to"}],
+        examples=[{"message_id": "id", "code": "status.name", "kind": "type"}],
     )
     time: str = Field(
         default="iso",
