@@ -63,7 +63,10 @@ def test_without_a_file_every_provider_is_served_on_loopback():
     config = load()
     assert config.server.listen == ["tcp:8080:interface=127.0.0.1"]
     assert config.store.url == "sqlite:///receiptd.db"
-    assert [each.provider for each in config.endpoint] == providers.names()
+    kinds = providers.load()
+    served = [name for name, kind in kinds.items() if kind.by_default]
+    assert [each.provider for each in config.endpoint] == served
+    assert set(kinds) - set(served) == {"generic"}, "which is nothing without configuration"
     assert not any(each.authenticated for each in config.endpoint)
 
 
@@ -484,7 +487,7 @@ def test_the_template_has_every_key_and_each_example_can_be_used(written):
     assert set(read["endpoint"][0]["basic"]) == set(Basic.model_fields)
     for endpoint in read["endpoint"]:
         own = providers.load()[endpoint["provider"]].Options.model_fields
-        assert set(own) <= set(endpoint)
+        assert {field.alias or name for name, field in own.items()} <= set(endpoint)
     assert set(read) == set(Config.model_fields)
     # The example of the database is a file, which has no password.
     config = load(written(re.sub(r"(?m)^password_file = .*$", "", text)))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hmac
+import json
 import re
 import subprocess
 import sys
@@ -10,9 +12,24 @@ from pathlib import Path
 import pytest
 
 from kit.server import environment
-from kit.wire import get
+from kit.wire import get, post
 
 PAGE = Path(__file__).parents[2] / "docs" / "writing-a-provider.md"
+
+
+def blocks(name: str) -> list[str]:
+    """What the page says is in a file, piece by piece."""
+    found = re.findall(
+        rf"`{re.escape(name)}`[^\n]*:\n\n```(?:python|toml)\n(.*?)```", PAGE.read_text(), re.DOTALL
+    )
+    assert found, f"the page has no {name}"
+    return found
+
+
+@pytest.mark.parametrize(("name", "most"), [("receiptd_acme.py", 30), ("receiptd_beta.py", 45)])
+def test_a_provider_is_short(name, most):
+    lines = [line for line in blocks(name)[0].splitlines() if line.strip()]
+    assert len(lines) <= most
 
 
 @pytest.fixture(scope="module")
@@ -21,13 +38,8 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("acme")
     source, target = folder / "source", folder / "installed"
     source.mkdir()
-    text = PAGE.read_text()
-    for name, language in (("receiptd_acme.py", "python"), ("pyproject.toml", "toml")):
-        block = re.search(
-            rf"`{re.escape(name)}`[^\n]*:\n\n```{language}\n(.*?)```", text, re.DOTALL
-        )
-        assert block, f"the page has no {name}"
-        (source / name).write_text(block[1])
+    for name in ("receiptd_acme.py", "receiptd_beta.py", "pyproject.toml"):
+        (source / name).write_text("\n".join(blocks(name)))
     subprocess.run(
         [
             *(sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"),
@@ -73,6 +85,64 @@ def test_it_is_served_by_default_and_simulated(serve, installed, monkeypatch):
     )
     assert done.returncode == 0, done.stderr
     assert len(server.receipts()) == 20
+
+
+def test_the_signed_batch_of_the_page_is_served(serve, installed, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", str(installed))
+    server = serve('[[endpoint]]\nprovider = "beta"\npath = "/beta"\nsecret = ["new", "old"]\n')
+    reports = [
+        {"id": "B-1", "state": {"name": "OK"}, "to": 447700900123, "price": 0.0350},
+        {"id": "B-2", "to": "a horse"},
+        {"id": "B-3", "state": {"name": "NO"}, "at": "2026-01-31T18:00:00Z"},
+    ]
+
+    def sent(key: bytes, content: object) -> int:
+        body = json.dumps(content).encode()
+        signature = hmac.new(key, body, "sha256").hexdigest()
+        headers = [f"X-Beta-Signature: {signature}"]
+        return post(server.port, body, "/beta", "application/json", headers).status
+
+    assert sent(b"old", {"reports": reports}) == 200
+    assert sent(b"new", {"reports": []}) == 200
+    assert sent(b"other", {"reports": reports}) == 403
+    assert sent(b"new", {}) == 400
+    found = {each["message_id"]: each for each in server.receipts()}
+    assert {name: each["state"] for name, each in found.items()} == {
+        "B-1": "DELIVERED",
+        "B-3": "REJECTED",
+    }
+    assert (found["B-1"]["recipient"], found["B-1"]["price"]) == ("447700900123", "0.035")
+    assert [each["reason"] for each in server.rejected()].count("invalid") == 2
+
+
+@pytest.mark.parametrize(
+    ("line", "instead", "says"),
+    [
+        ('"acme", "Acme", "/acme"', '"other", "Acme", "/acme"', "its `name` is 'other'"),
+        ('"acme", "Acme", "/acme"', '"acme", "Acme", "acme"', "its `path` is 'acme'"),
+        ('("GET",)', '"GET"', "its `methods` are 'GET'"),
+        ("def read(", "def reed(", "no method `read`"),
+        ("class Acme(Provider)", "class Acme", "no subclass"),
+    ],
+)
+def test_a_class_that_cannot_be_used_is_told_why(
+    installed, monkeypatch, tmp_path, line, instead, says
+):
+    module = (installed / "receiptd_acme.py").read_text()
+    assert line in module
+    (tmp_path / "receiptd_acme.py").write_text(module.replace(line, instead))
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{installed}")
+    done = subprocess.run(
+        [sys.executable, "-m", "receiptd", "check-config"],
+        capture_output=True,
+        text=True,
+        env=environment(),
+        cwd=tmp_path,
+    )
+    assert done.returncode == 1
+    assert "the provider 'acme' of the package receiptd-acme cannot be used" in done.stderr
+    assert says in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_a_mistake_of_a_module_loses_nothing(serve, installed, monkeypatch, tmp_path):

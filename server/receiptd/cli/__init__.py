@@ -27,6 +27,7 @@ from receiptd.cli.replays import replay, replays
 from receiptd.cli.simulation import simulate
 from receiptd.cli.spool import spool
 from receiptd.cli.tail import tail
+from receiptd.cli.trying import try_request
 
 __all__ = ["main"]
 
@@ -68,6 +69,6 @@ for command in (dead, replay, replays):
 for command in (
     *(serve, worker, forwarder, init, check_config, api_token),
     *(message, receipts, rejected, forward, prune, spool),
-    *(simulate, easysms_url),
+    *(simulate, try_request, easysms_url),
 ):
     main.add_command(command)

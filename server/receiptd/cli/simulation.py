@@ -115,10 +115,16 @@ def simulate(provider: str, url: str, as_json: bool, verbose: bool, **options: A
       receiptd simulate csoft --form --url http://127.0.0.1:8080/soap --count 60 --rate 1
       SIMULATE_TOKEN=secret receiptd simulate csoft --url https://dlr.example.com/soap
     """
+    from receiptd.providers import Provider
     from receiptd.simulate import dialects
     from receiptd.simulate import run as simulation
 
     sender = _provider(provider, options["settings"])
+    if type(sender).sample is Provider.sample:
+        raise click.UsageError(
+            f"nothing is known of what {provider} posts: put a request into a file, and see with "
+            "`receiptd try` what becomes of it"
+        )
     dialect = _dialect(sender, options["username"], options["pin"], options["form"])
     try:
         to = dialects.target(url, options["token"])
@@ -174,12 +180,12 @@ def _provider(name: str, settings: tuple[str, ...]) -> Provider:
 
 
 def _dialect(provider: Provider, username: str | None, pin: str | None, form: bool) -> Dialect:
+    from receiptd.providers import named
     from receiptd.simulate import dialects
 
-    if provider.name == "csoft":
-        if form:
-            return dialects.Form(provider, username, pin)
-        return dialects.Soap(username, pin)
+    if provider.dialect is not None:
+        dialect: Dialect = named(provider.dialect)(provider, username, pin, form=form)
+        return dialect
     for option, given in (("--username", username), ("--pin", pin), ("--form", form)):
         if given:
             raise click.UsageError(

@@ -72,7 +72,7 @@ def _lines() -> Iterator[str]:
     yield from _keys(Endpoint.model_fields)
     for name, kind in providers.load().items():
         own = kind.Options.model_fields
-        if own or name != "csoft":
+        if own or not kind.in_body_credentials:
             yield ""
             yield from _comment(kind.title + (": keys of its own." if own else ""))
             yield "#[[endpoint]]"

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal, Self
-from zoneinfo import available_timezones
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -21,6 +20,7 @@ from pydantic import (
 )
 
 from receiptd import providers
+from receiptd.config.endpoint_values import absolute_urls, country, zone_name
 from receiptd.config.errors import Finding, Misfit, expected, findings
 from receiptd.config.kinds import Network, Secrets, Table, one_or_many
 from receiptd.providers.values import zone
@@ -89,17 +89,33 @@ class Endpoint(BaseModel):
         "own address, unless it is one of trusted_proxies in [server].",
         examples=[["192.0.2.0/24", "2001:db8::/32"]],
     )
-    timezone: str | None = Field(
+    timezone: Annotated[str | None, AfterValidator(zone_name)] = Field(
         default=None,
         description="The time zone of times that come without an offset, if it is another than "
         "the provider's usual one.",
         examples=["Europe/Rome"],
     )
-    region: str | None = Field(
+    region: Annotated[str | None, AfterValidator(country)] = Field(
         default=None,
         description="The country by whose national forms phone numbers are read, if it is "
         "another than the provider's usual one.",
         examples=["GB"],
+    )
+    public_url: Annotated[
+        list[str], BeforeValidator(one_or_many), AfterValidator(absolute_urls)
+    ] = Field(
+        default=[],
+        description="What stands before the path in the URL that is registered with the provider, "
+        "if it is another than public_url of [server]: where a signature covers the URL, it is "
+        "checked against this. Also a list, such as one with a port and one without.",
+        examples=["https://dlr.example.com"],
+    )
+    refuse_status: Literal[400, 401, 403, 503] = Field(
+        default=403,
+        description="What a post is answered whose signature is missing or wrong. Some providers "
+        "never send again what was answered 4xx: with 503 nothing is lost while a secret is being "
+        "changed.",
+        examples=[503],
     )
     requests_per_second: StrictInt | None = Field(
         default=None,
@@ -170,37 +186,6 @@ class Endpoint(BaseModel):
             return None
         raise ValueError("the password is empty: expected one, or no `basic` at all")
 
-    @field_validator("timezone")
-    @classmethod
-    def _zone(cls, value: str | None) -> str | None:
-        if not value:
-            return None
-        try:
-            zone(value)
-        except ValueError as error:
-            near = difflib.get_close_matches(value, available_timezones(), 1)
-            if not near:
-                raise
-            raise ValueError(
-                f"no time zone is called {value!r}: did you mean {near[0]!r}?"
-            ) from error
-        return value
-
-    @field_validator("region")
-    @classmethod
-    def _country(cls, value: str | None) -> str | None:
-        if not value:
-            return None
-        from phonenumbers import SUPPORTED_REGIONS
-
-        if value not in SUPPORTED_REGIONS:
-            meant = {"UK": "GB", "EN": "GB"}.get(value.upper(), value.upper())
-            raise ValueError(
-                f"{value!r} is no country code of ISO 3166: "
-                + (f"did you mean {meant!r}?" if meant in SUPPORTED_REGIONS else "such as 'US'")
-            )
-        return value
-
     @field_validator("codes", mode="before")
     @classmethod
     def _states(cls, value: object) -> object:
@@ -234,22 +219,41 @@ class Endpoint(BaseModel):
     @property
     def authenticated(self) -> bool:
         """Whether a post must prove anything at all."""
-        return bool(self.username or self.pin or self.token or self.basic or self.networks)
+        return (
+            bool(self.username or self.pin or self.token or self.basic or self.networks)
+            or self.bind().signed
+        )
+
+    @property
+    def called(self) -> str:
+        """What receipts and registered messages call the provider: its name, unless it is a
+        generic one that is given another."""
+        return self.bind().name
+
+    @property
+    def options(self) -> BaseModel:
+        """The provider's own keys."""
+        kind = providers.load()[self.provider]
+        return kind.Options.model_validate(self.model_extra or {})
 
     @property
     def phone_region(self) -> str | None:
         """The country by whose national forms phone numbers are read; None: E.164 alone."""
         return self.region or providers.load()[self.provider].region
 
-    def bind(self) -> providers.Provider:
-        """The provider's module, bound to this endpoint."""
+    def bind(self, public_url: str | None = None) -> providers.Provider:
+        """The provider's module, bound to this endpoint.
+
+        :param public_url: of the server, for an endpoint that has none of its own.
+        """
         kind = providers.load()[self.provider]
         return kind(
             providers.Endpoint(
                 name=self.name,
                 timezone=zone(self.timezone or kind.timezone),
                 codes=self.codes,
-                options=kind.Options.model_validate(self.model_extra or {}),
+                options=self.options,
+                public_urls=tuple(self.public_url or ([public_url] if public_url else [])),
             )
         )
 
@@ -273,4 +277,8 @@ def endpoint_keys(kind: type[providers.Provider] | None) -> list[str]:
 
 
 def default_endpoints() -> list[Endpoint]:
-    return [Endpoint(provider=name, path=kind.path) for name, kind in providers.load().items()]
+    return [
+        Endpoint(provider=name, path=kind.path)
+        for name, kind in providers.load().items()
+        if kind.by_default
+    ]

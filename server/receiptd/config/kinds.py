@@ -7,9 +7,12 @@ from datetime import timedelta
 from ipaddress import IPv4Network, IPv6Network, ip_interface, ip_network
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, SecretStr
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict
 
 from receiptd.duration import duration
+from receiptd.providers.endpoint import Secrets
+
+__all__ = ["Descriptions", "Network", "Proxy", "Secrets", "Table", "one_or_many", "span"]
 
 
 class Table(BaseModel):
@@ -18,11 +21,6 @@ class Table(BaseModel):
 
 def one_or_many(value: object) -> object:
     return value if isinstance(value, list) else [value]
-
-
-def _given(secrets: list[SecretStr]) -> list[SecretStr]:
-    """The credentials that are not empty: an empty one counts as missing."""
-    return [secret for secret in secrets if secret.get_secret_value().strip()]
 
 
 def _network(value: object) -> object:
@@ -51,9 +49,6 @@ def span(value: object) -> timedelta | None:
         raise ValueError(f"{value!r} is no time at all: leave it out to keep all for ever")
     return found
 
-
-Secrets = Annotated[list[SecretStr], BeforeValidator(one_or_many), AfterValidator(_given)]
-"""One secret, or several that are valid at once so that one can be changed without a gap."""
 
 Network = Annotated[IPv4Network | IPv6Network, BeforeValidator(_network)]
 

@@ -11,6 +11,7 @@ from typing import Any
 from pydantic import BaseModel, SecretStr
 
 from receiptd.config.database_url import password_of
+from receiptd.config.endpoint import Endpoint
 from receiptd.config.errors import ConfigError
 from receiptd.config.settings import Config
 from receiptd.config.sources import content
@@ -55,6 +56,8 @@ def _secrets(value: Any) -> Iterator[str]:
             if name == "url" and isinstance(each, str) and password_of(each):
                 yield each
             yield from _secrets(each)
+        if isinstance(value, Endpoint):
+            yield from _secrets(value.options)
     elif isinstance(value, list | dict):
         for each in value.values() if isinstance(value, dict) else value:
             yield from _secrets(each)

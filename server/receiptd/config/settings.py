@@ -48,7 +48,7 @@ class Config(BaseSettings):
         endpoint."""
         found: dict[str, str | None] = {}
         for endpoint in self.endpoint:
-            found.setdefault(endpoint.provider, endpoint.phone_region)
+            found.setdefault(endpoint.called, endpoint.phone_region)
         return found
 
     @classmethod
@@ -78,6 +78,14 @@ class Config(BaseSettings):
                     )
                     found.append((("endpoint", number, what), text))
                 seen.setdefault(value, number)
+        for number, endpoint in enumerate(self.endpoint):
+            bound = endpoint.bind(self.server.public_url)
+            if bound.signs_url and bound.signed and not bound.endpoint.public_urls:
+                text = (
+                    f"{endpoint.provider} signs the URL, and nothing says which: set public_url "
+                    "here or in [server] to what stands before the path in the registered URL"
+                )
+                found.append((("endpoint", number, "public_url"), text))
         found += misfits(self.forward, [each.name for each in self.endpoint])
         if found:
             raise Misfit(found)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from receiptd.providers import named
 from receiptd.web.operating.health import Healthz, Readyz
 from receiptd.web.receiving.endpoint import ProviderEndpoint
 from receiptd.web.receiving.intake import Intake
@@ -32,27 +33,19 @@ def endpoint_handlers(
     :param secrets: blanked in posts that are kept without being read.
     :param log: gets a line for each receipt.
     """
-    # Spyne and lxml take a while to import.
-    from receiptd.soap.endpoint import SoapEndpoint
-    from receiptd.soap.service import application
-    from receiptd.soap.transport import SoapTransport
-
-    soap = SoapTransport(application())
     handlers: dict[bytes, Handler] = {}
     for endpoint in config.endpoint:
         metrics.expect(endpoint.name)
-        intake = Intake(endpoint, endpoint.bind(), pipeline, secrets)
+        provider = endpoint.bind(config.server.public_url)
+        intake = Intake(endpoint, provider, pipeline, secrets)
         intake.rate = rate(
             endpoint.name,
             endpoint.requests_per_second,
             config.server.requests_per_second,
             metrics.rejected,
         )
-        handlers[endpoint.path.encode()] = (
-            SoapEndpoint(intake, soap, log, endpoint.path, config.server.public_url)
-            if endpoint.provider == "csoft"
-            else ProviderEndpoint(intake, log)
-        )
+        take = named(provider.handler) if provider.handler else ProviderEndpoint
+        handlers[endpoint.path.encode()] = take(intake, log)
     return handlers
 
 

@@ -94,6 +94,12 @@ class Metrics:
             "kept, busy (503) and limited (429) ones are not.",
             *("endpoint", "reason"),
         )
+        self.ignored = Counts(
+            "receiptd_ignored_posts_total",
+            "Posts that are no receipts and need not be, such as a provider's pings: answered as "
+            "taken, and not kept.",
+            "endpoint",
+        )
         self.unread = Counts(
             "receiptd_unread_fields_total",
             "Values in stored receipts that could not be read, and are kept as they came.",
@@ -126,6 +132,7 @@ class Metrics:
             *(
                 self.receipts,
                 self.rejected,
+                self.ignored,
                 self.unread,
                 self.faults,
                 self.responses,
@@ -139,6 +146,7 @@ class Metrics:
         self.requests.tallies[endpoint]
         for reason in ("invalid", "unauthorized", "unreadable", "busy"):
             self.rejected[endpoint, reason] += 0
+        self.ignored[(endpoint,)] += 0
 
     def stored(self, size: int, seconds: float) -> None:
         """Count a batch of `size` posts that is on disk. Called in the writer's thread."""

@@ -61,6 +61,8 @@ class Csoft(Provider):
     in_body_credentials = True
     secrets = frozenset({"pin"})
     codes = CODES
+    handler = "receiptd.soap.endpoint:SoapEndpoint"
+    dialect = "receiptd.simulate.dialects:csoft"
 
     def credentials(self, post: Post) -> tuple[str | None, str | None]:
         """Username and PIN of the form post; the literal `NULL` means there is none."""
@@ -78,7 +80,7 @@ class Csoft(Provider):
         if send_to and sent_to and sent_to != send_to:
             extra["SentTo"] = sent_to
         return [
-            self.receipt(
+            self.reported(
                 fields.get("MessageIdentifier"),
                 fields.get("Report"),
                 send_to or sent_to,
@@ -88,7 +90,7 @@ class Csoft(Provider):
             )
         ]
 
-    def receipt(
+    def reported(
         self,
         message_id: str | None,
         report: str | None,

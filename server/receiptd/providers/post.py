@@ -16,99 +16,18 @@ them in the one documented way:
 
 from __future__ import annotations
 
-import re
-from collections.abc import Collection, Iterable
-from functools import lru_cache
-from typing import TypeAlias
-from urllib.parse import unquote_to_bytes
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-from receiptd.blanking import BLANK, BLANK_TEXT
+from receiptd.blanking import BLANK
 from receiptd.blanking.by_name import blank_elements, blank_members
+from receiptd.providers.fields import Fields, Invalid, Pair, is_secret
+from receiptd.providers.forms import decode, looks_like_form, take_apart
+from receiptd.providers.json_body import read_json
 from receiptd.providers.multipart import form_parts
 
-
-class Invalid(Exception):
-    """A post that is understood but carries nonsense; `field` names where."""
-
-    def __init__(self, field: str, text: str) -> None:
-        super().__init__(text)
-        self.field = field
-        self.text = text
-
-
-Pair: TypeAlias = tuple[str, str, str]
-"""A name as it compares (without case), the name as sent, and a value; all decoded."""
-
-
-class Fields:
-    """The fields of one post."""
-
-    __slots__ = ("_exact", "_secrets", "_values")
-
-    def __init__(
-        self,
-        pairs: Iterable[Pair],
-        *,
-        exact: bool = False,
-        secrets: frozenset[str] = frozenset(),
-    ) -> None:
-        """
-        :param exact: whether names compare with case.
-        :param secrets: names (in lower case) of the fields that `rest` leaves out.
-        """
-        self._exact = exact
-        self._secrets = secrets
-        # Further values are a dict's keys: in order, and found at once even where a hostile
-        # post repeats one name ten thousand times.
-        values: dict[str, tuple[str, str, dict[str, None]]] = {}
-        for key, name, value in pairs:
-            if exact:
-                key = name
-            known = values.get(key)
-            if known is None:
-                values[key] = (name, value, _NONE)
-            elif value and value != known[1]:
-                if not known[1]:
-                    values[key] = (known[0], value, _NONE)
-                elif known[2]:
-                    known[2][value] = None
-                else:
-                    values[key] = (known[0], known[1], {value: None})
-        self._values = values
-
-    def verbatim(self, name: str) -> str | None:
-        """The value of `name` exactly as sent, None where it is absent or empty."""
-        known = self._values.get(name) or self._folded(name)
-        return known[1] or None if known else None
-
-    def get(self, name: str) -> str | None:
-        """The value of `name` without surrounding space, None where nothing else is left."""
-        known = self._values.get(name) or self._folded(name)
-        return known[1].strip() or None if known else None
-
-    def _folded(self, name: str) -> tuple[str, str, dict[str, None]] | None:
-        return None if self._exact else self._values.get(name.casefold())
-
-    def rest(self, known: Collection[str]) -> dict[str, object]:
-        """What was sent beside the fields `known` (in lower case, unless names are exact), by
-        the names as sent: a text each, a list of texts where different ones came. Of a known
-        field that came with several values, the values that do not count are here. No value of
-        a secret ever is: a second PIN may be as good as the first."""
-        extra: dict[str, object] = {}
-        for key, (name, first, others) in self._values.items():
-            if key in known and not others:
-                continue
-            if _is_secret(key.casefold(), self._secrets):
-                continue
-            if key not in known:
-                extra[name] = [first, *others] if others else first
-            else:
-                left = list(others)
-                extra[name] = left if len(left) > 1 else left[0]
-        return extra
-
-
-_NONE: dict[str, None] = {}
+__all__ = ["Fields", "Invalid", "Post", "looks_like_form"]
 
 
 class Post:
@@ -124,6 +43,10 @@ class Post:
         charset: str = "iso8859-1",
         secrets: frozenset[str] = frozenset(),
         token: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        path: bytes = b"/",
+        public_urls: Sequence[str] = (),
+        received_at: float | None = None,
     ) -> None:
         """
         :param query: the request target behind its first `?`.
@@ -131,7 +54,17 @@ class Post:
         :param secrets: names (in lower case) of the fields to blank in `raw`.
         :param token: name (in lower case) of the field that carries the endpoint's token: no
             provider sees it, and it is blanked in `raw`.
+        :param headers: by name in lower case.
+        :param path: the request target before its first `?`, as it came.
+        :param public_urls: what stands before the target in the URL that the provider asked
+            for, as the configuration says; never what the request says.
+        :param received_at: seconds since 1970; the present where left out.
         """
+        self.headers: Mapping[str, str] = {} if headers is None else headers
+        self.path = path
+        self._public_urls = public_urls
+        self._received_at = received_at
+        self._charset = charset
         self.method = method
         self.query = query
         self.body = body
@@ -148,14 +81,62 @@ class Post:
                 if secrets:
                     body = _blank_multipart(content_type, body, secrets, charset)
             else:
-                body = _take_apart(body, charset, secrets, self._pairs)
+                if not self.is_json:
+                    body = take_apart(body, charset, secrets, self._pairs)
                 if secrets:
                     body = _blank_others(body, secrets)
         if query:
-            query = b"?" + _take_apart(query, charset, secrets, self._pairs, query=True)
+            query = b"?" + take_apart(query, charset, secrets, self._pairs, query=True)
         self.raw = query + b"\n" + body if query and body else query or body
         """The post as it came, secrets blanked: the body, preceded, where there is a query,
         by `?`, the query and (where there is a body too) a line feed."""
+
+    def changed(
+        self,
+        *,
+        query: bytes | None = None,
+        body: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Post:
+        """The same post with another query or body, or with further headers: to sign one."""
+        return Post(
+            self.method,
+            self.query if query is None else query,
+            self.body if body is None else body,
+            self.content_type,
+            charset=self._charset,
+            headers={**self.headers, **(headers or {})},
+            path=self.path,
+            public_urls=self._public_urls,
+            received_at=self._received_at,
+        )
+
+    @property
+    def is_json(self) -> bool:
+        """Whether the body is JSON: it begins as such, whatever the Content-Type says."""
+        return self.body[:64].removeprefix(b"\xef\xbb\xbf").lstrip()[:1] in (b"{", b"[")
+
+    def json(self) -> Any:
+        """The body as `json_body.read_json` has it.
+
+        :raises Invalid: where it is none.
+        """
+        return read_json(decode(self.body, self._charset))
+
+    @property
+    def target(self) -> str:
+        """The request target: path and query exactly as they came, a token in them included."""
+        return (self.path + (b"?" + self.query if self.query else b"")).decode("latin-1")
+
+    @property
+    def urls(self) -> list[str]:
+        """Each URL that the provider may have asked for: the configured ones, with the target."""
+        return [base.rstrip("/") + self.target for base in self._public_urls]
+
+    @property
+    def received_at(self) -> float:
+        """When the post came, in seconds since 1970."""
+        return time.time() if self._received_at is None else self._received_at
 
     @property
     def fields(self) -> Fields:
@@ -173,140 +154,8 @@ class Post:
 
     @property
     def tokens(self) -> list[str]:
-        """What was sent as the endpoint's token, exactly: one value, or none, or several."""
+        """What was sent as the endpoint's token, exactly."""
         return [value for key, _, value in self._pairs if key == self._token]
-
-
-def _text(raw: str, charset: str) -> str:
-    """What stands in a query or a form, as it was meant.
-
-    :param raw: a character for each byte.
-    """
-    data = raw.encode("latin-1")
-    if "%" in raw or "+" in raw:
-        data = unquote_to_bytes(data.replace(b"+", b" "))
-    return _decode(data, charset)
-
-
-def _decode(raw: bytes, charset: str) -> str:
-    try:
-        text = raw.decode()
-    except UnicodeDecodeError:
-        text = raw.decode(charset, "replace")
-        if charset == "iso8859-1":
-            text = text.translate(_WINDOWS_1252)
-    return text.replace("\0", "\ufffd") if "\0" in text else text
-
-
-# What is called Latin-1 is Windows-1252, which has quotes and dashes in the place of controls
-# (WHATWG Encoding Standard, section 4.2).
-_WINDOWS_1252 = {
-    byte: bytes([byte]).decode("cp1252")
-    for byte in range(0x80, 0xA0)
-    if byte not in (0x81, 0x8D, 0x8F, 0x90, 0x9D)
-}
-
-
-def _name(raw: str, charset: str) -> tuple[str, str]:
-    """A name as it compares, and as it is. The `&` before it may have come as `&amp;`."""
-    name = _text(raw, charset).strip()
-    while name[:4].casefold() == "amp;":
-        name = name[4:].lstrip()
-    return name.casefold(), name
-
-
-_known_name = lru_cache(1024)(_name)
-"""The same few names come in every post."""
-_LONGEST_KNOWN = 64
-
-
-def _is_secret(key: str, secrets: frozenset[str]) -> bool:
-    """Whether a field of this name holds a secret: also as `pin[]`, `pin[0]`, `login[pin]`."""
-    if key in secrets:
-        return True
-    return "[" in key and any(
-        piece.strip() in secrets for piece in key.replace("]", "[").split("[")
-    )
-
-
-_ENTITIES = re.compile("^(?:amp;)+")
-_FIELD_START = re.compile(r"[A-Za-z_][\w.\[\]-]{0,63}=", re.ASCII)
-
-
-def looks_like_form(body: bytes) -> bool:
-    """Whether `body` begins as a form does: with a name and an equals sign."""
-    return bool(_FIELD_START.match(body[:80].lstrip(b"\r\n &").decode("latin-1")))
-
-
-def _separator(text: str) -> str:
-    """What stands between the pairs of `text`: `&`, or a line feed where each line is a pair."""
-    if "&" in text or "\n" not in text:
-        return "&"
-    lines = text.splitlines()
-    return "\n" if all(map(_FIELD_START.match, filter(None, lines))) else "&"
-
-
-# A provider that appends its own parameters to a URL that has a query may put a `?` before them.
-_SECOND_QUERY = re.compile(r"\?(?=[A-Za-z_][A-Za-z0-9_.-]{0,63}=)")
-
-
-def _take_apart(
-    raw: bytes, charset: str, secrets: frozenset[str], pairs: list[Pair], *, query: bool = False
-) -> bytes:
-    """Append the pairs of `raw` to `pairs`; returns it with the values of `secrets` blanked.
-
-    :param query: whether it is a URL's query, in which a second `?` separates as `&` does.
-    """
-    trimmed = raw.strip(b"\r\n")
-    text = trimmed.decode("latin-1")
-    second = _SECOND_QUERY.search(text) if query and "?" in text else None
-    before = 0
-    if second is not None:
-        before = text.count("&", 0, second.start()) + 1
-        text = f"{text[: second.start()]}&{text[second.end() :]}"
-    plain = text.isascii() and "\0" not in text
-    separator = _separator(text)
-    entities = "&amp;" in text
-    pieces = text.split(separator)
-    secret = False
-    for index, piece in enumerate(pieces):
-        if not piece:
-            continue
-        name, _, value = piece.partition("=")
-        if entities:
-            name = _ENTITIES.sub("", name)
-        known = _known_name if len(name) <= _LONGEST_KNOWN else _name
-        key, sent = known(name, charset)
-        if value and _is_secret(key, secrets):
-            pieces[index] = f"{piece.partition('=')[0]}={BLANK_TEXT}"
-            secret = True
-        if value and value[-1] in "\r\n":
-            value = value.rstrip("\r\n")  # a line feed behind a field: a form escapes its own
-        if not plain or "%" in value or "+" in value:
-            value = _text(value, charset)
-        pairs.append((key, sent, value))
-    if secrets and ";" in text:
-        pieces = [_blank_behind_semicolon(piece, secrets, charset) for piece in pieces]
-        secret = True
-    if not secret:
-        return raw
-    blanked = separator.join(pieces)
-    if before:
-        blanked = f"{'&'.join(pieces[:before])}?{'&'.join(pieces[before:])}"
-    return raw.replace(trimmed, blanked.encode("latin-1"), 1)
-
-
-def _blank_behind_semicolon(piece: str, secrets: frozenset[str], charset: str) -> str:
-    """A pair in which there may be others, separated by `;` or by `&amp;`: such a post is not
-    understood, but a secret in it is one all the same. Blanked to its end, since a `;` may be a
-    part of the secret."""
-    position = 0
-    for part in piece.split(";"):
-        name, equals, value = part.partition("=")
-        if value and _is_secret(_name(name, charset)[0], secrets):
-            return piece[:position] + name + equals + BLANK_TEXT
-        position += len(part) + 1
-    return piece
 
 
 def _blank_others(body: bytes, secrets: frozenset[str]) -> bytes:
@@ -324,8 +173,8 @@ def _multipart(content_type: str, body: bytes, charset: str) -> list[Pair]:
     pairs: list[Pair] = []
     for part in form_parts(content_type, body):
         if not part.file:
-            name = _decode(part.name, charset).strip()
-            value = _decode(body[part.start : part.end], charset)
+            name = decode(part.name, charset).strip()
+            value = decode(body[part.start : part.end], charset)
             pairs.append((name.casefold(), name, value))
     return pairs
 
@@ -340,8 +189,8 @@ def _blank_multipart(
         return BLANK
     pieces, position = [], 0
     for part in parts:
-        name = _decode(part.name, charset).strip().casefold()
-        if _is_secret(name, secrets) and part.end > part.start:
+        name = decode(part.name, charset).strip().casefold()
+        if is_secret(name, secrets) and part.end > part.start:
             pieces += [body[position : part.start], BLANK]
             position = part.end
     return b"".join([*pieces, body[position:]])

@@ -1,7 +1,8 @@
 """Values that every provider sends: identifiers, phone numbers, numbers, times, prices.
 
 Each function takes the field's name, for its error, and the text as it came; an absent value
-(None) stays None. Times are given back in UTC. Every one bounds what it takes.
+(None) stays None; a number of a JSON body is read as its text. Times are given back in UTC. Every
+one bounds what it takes.
 
 A receipt is worth more than its date: a provider reads what it can do without through `Lenient`,
 which keeps what cannot be read instead of refusing the post.
@@ -19,8 +20,12 @@ from typing import TypeAlias, TypeVar, TypeVarTuple
 from urllib.parse import unquote
 from zoneinfo import ZoneInfo
 
-from receiptd.providers.post import Fields, Invalid
+from receiptd.providers.fields import Fields, Invalid
+from receiptd.providers.json_body import as_text
 from receiptd.receipt import MOST_PARTS, State, visible
+
+Value: TypeAlias = str | Decimal | int | None
+"""A value as it came: a text, or a number of a JSON body."""
 
 LONGEST_IDENTIFIER = 255
 """Characters; every provider's own limit is below 64, and an index has one too."""
@@ -177,11 +182,13 @@ def shown(value: str) -> str:
     return repr(value if len(value) <= 60 else value[:57] + "...")
 
 
-def identifier(field: str, value: str | None) -> str:
+def identifier(field: str, value: Value) -> str:
     """A message identifier, without surrounding space and characters that nobody sees.
 
     :raises Invalid: where there is none, or one longer than `LONGEST_IDENTIFIER`.
     """
+    if value is not None and not isinstance(value, str):
+        value = as_text(value)
     value = visible(value) if value else None
     if not value:
         raise Invalid(field, f"{field} is missing: it must name the message")
@@ -190,12 +197,14 @@ def identifier(field: str, value: str | None) -> str:
     return value
 
 
-def phone(field: str, value: str | None) -> str | None:
+def phone(field: str, value: Value) -> str | None:
     """A phone number as it was sent; whether it is plausible is nobody's business here. A plus
     that was percent-encoded twice is one.
 
     :raises Invalid: where it holds anything but digits and what is written between them.
     """
+    if value is not None and not isinstance(value, str):
+        value = as_text(value)
     if value is None or (value.isascii() and value.isdigit() and len(value) <= 64):
         return value
     number = value
@@ -206,11 +215,13 @@ def phone(field: str, value: str | None) -> str | None:
     raise Invalid(field, f"{field} is {shown(value)}: a phone number in digits was expected")
 
 
-def integer(field: str, value: str | None) -> int | None:
+def integer(field: str, value: Value) -> int | None:
     """A whole number of at most nine digits.
 
     :raises Invalid: where it is none.
     """
+    if value is not None and not isinstance(value, str):
+        value = as_text(value)
     if value is None:
         return None
     if _INTEGER.fullmatch(value):
@@ -239,32 +250,38 @@ def code(field: str, value: str | None) -> str | None:
     return str(int(value)) if _INTEGER.fullmatch(value) else word(field, value)
 
 
-def digits(field: str, value: str | None) -> str | None:
+def digits(field: str, value: Value) -> str | None:
     """At most twenty digits, as they were sent (leading zeros count).
 
     :raises Invalid: where there is anything else in it.
     """
+    if value is not None and not isinstance(value, str):
+        value = as_text(value)
     if value is None or _DIGITS.fullmatch(value):
         return value
     raise Invalid(field, f"{field} is {shown(value)}: digits were expected")
 
 
-def word(field: str, value: str | None) -> str | None:
+def word(field: str, value: Value) -> str | None:
     """A provider's code, of whatever characters.
 
     :raises Invalid: where it is longer than `LONGEST_CODE`.
     """
+    if value is not None and not isinstance(value, str):
+        value = as_text(value)
     if value is None or len(value) <= LONGEST_CODE:
         return value
     raise Invalid(field, f"{field} has {len(value)} characters: at most {LONGEST_CODE}")
 
 
-def decimal(field: str, value: str | None) -> Decimal | None:
+def decimal(field: str, value: Value) -> Decimal | None:
     """A decimal number, with a point or a comma, its digits kept as sent. With both, the last one
     is the decimal sign. It has at most forty digits and no exponent.
 
     :raises Invalid: where it is none.
     """
+    if value is not None and not isinstance(value, str):
+        value = as_text(value)
     if value is None:
         return None
     if _DECIMAL.fullmatch(value):
@@ -283,7 +300,7 @@ _SWAPPED = str.maketrans(".,", ",.")
 
 
 def iso_time(
-    field: str, value: str | None, zone: tzinfo, example: str = "2013-09-01 09:12:29"
+    field: str, value: Value, zone: tzinfo, example: str = "2013-09-01 09:12:29"
 ) -> datetime | None:
     """A time as `2013-09-01 09:12:29` or `2013-09-01T09:12`, in `zone` unless it carries an
     offset; `utc` says what becomes of the hour that a clock change repeats or skips. Also one in
@@ -293,19 +310,23 @@ def iso_time(
     :param example: of how the provider writes one, for the error.
     :raises Invalid: where it is none.
     """
+    if value is not None and not isinstance(value, str):
+        value = as_text(value)
     return _time(field, value, zone, "iso", example)
 
 
-def us_time(field: str, value: str | None, zone: tzinfo) -> datetime | None:
+def us_time(field: str, value: Value, zone: tzinfo) -> datetime | None:
     """A time as `5/8/2010 2:42:36 AM`, or as `iso_time` reads it.
 
     :raises Invalid: where it is none.
     """
+    if value is not None and not isinstance(value, str):
+        value = as_text(value)
     return _time(field, value, zone, "us", "5/8/2010 2:42:36 AM")
 
 
 def smpp_time(
-    field: str, value: str | None, zone: tzinfo, since: datetime | None = None
+    field: str, value: Value, zone: tzinfo, since: datetime | None = None
 ) -> datetime | None:
     """A time as `1209281334` (YYMMDDhhmm, SMPP v3.4, appendix B), also with seconds, also with
     the century, or as `iso_time` or `us_time` read it.
@@ -314,6 +335,8 @@ def smpp_time(
         cannot be read without.
     :raises Invalid: where it is none.
     """
+    if value is not None and not isinstance(value, str):
+        value = as_text(value)
     if value is not None and value[-1:] in "Rr" and since is not None:
         found = _RELATIVE.fullmatch(value.upper())
         if found:

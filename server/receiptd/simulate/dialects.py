@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import http.client
 from base64 import b64encode
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, Protocol
 from urllib.parse import parse_qs, parse_qsl, quote, unquote, urlencode, urlsplit
 from xml.sax.saxutils import escape
 
 from receiptd import __version__
-from receiptd.providers import Provider
+from receiptd.providers import Post, Provider
 from receiptd.providers.csoft import timestamp
 from receiptd.receipt import Receipt, match_key
 
@@ -177,13 +177,24 @@ class Query:
 
     def write(self, receipt: Receipt, to: Target) -> Outgoing:
         """The post of `receipt`."""
-        post = self._provider.write(receipt)
-        query = post.query.decode("ascii")
-        path = to.path + (("&" if "?" in to.path else "?") + query if query else "")
-        headers = to.headers
+        written = self._provider.write(receipt)
+        path, _, query = to.path.partition("?")
+        base = to.shown.removesuffix(path)
+        post = self._provider.sign(
+            Post(
+                written.method,
+                "&".join(filter(None, (query, written.query.decode("ascii")))).encode(),
+                written.body,
+                written.content_type,
+                headers=written.headers,
+                path=path.encode(),
+                public_urls=self._provider.endpoint.public_urls or (base,),
+            )
+        )
+        headers = to.headers | dict(post.headers)
         if post.content_type:
             headers = headers | {"Content-Type": post.content_type}
-        return Outgoing(receipt, post.method, path, post.body, headers)
+        return Outgoing(receipt, post.method, post.target, post.body, headers)
 
     def read(self, sent: Outgoing, status: int, body: bytes) -> Answer:
         """ "Received" is any 2xx, unless it carries a report of Connection Software's that says
@@ -200,7 +211,19 @@ class Query:
         )
 
 
-Dialect = Soap | Form | Query
+class Dialect(Protocol):
+    """How a provider's posts are written, and their answers read."""
+
+    def write(self, receipt: Receipt, to: Target) -> Outgoing:
+        """The post of `receipt`."""
+
+    def read(self, sent: Outgoing, status: int, body: bytes) -> Answer:
+        """What an answer means."""
+
+
+def csoft(provider: Provider, username: str | None, pin: str | None, *, form: bool) -> Dialect:
+    """Connection Software's: SOAP, or on demand a form."""
+    return Form(provider, username, pin) if form else Soap(username, pin)
 
 
 def reply(body: bytes) -> tuple[str, dict[str, str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from html import escape
 from urllib.parse import quote, unquote_to_bytes
 
@@ -16,7 +17,7 @@ from receiptd.soap.document import charset_of
 from receiptd.soap.pin import blanked
 from receiptd.soap.related import TYPE as RELATED
 from receiptd.soap.related import root_part
-from receiptd.soap.service import SoapPost
+from receiptd.soap.service import SoapPost, application
 from receiptd.soap.transport import Response, SoapTransport
 from receiptd.web.receiving.auth import TOKEN_FIELD
 from receiptd.web.receiving.endpoint import (
@@ -36,26 +37,25 @@ _HTML = b"text/html; charset=utf-8"
 _FORMS = ("application/x-www-form-urlencoded", "multipart/form-data")
 
 
+@cache
+def transport() -> SoapTransport:
+    """The one transport of all endpoints: the contract is the same for each."""
+    return SoapTransport(application())
+
+
 class SoapEndpoint:
     """Takes Connection Software's posts on one path: SOAP and forms; and serves the contract."""
 
     levels = 2
     """A token, and behind it one of the contract's documents."""
 
-    def __init__(
-        self,
-        intake: Intake,
-        transport: SoapTransport,
-        log: ReceiptLog,
-        path: str,
-        public_url: str | None,
-    ) -> None:
+    def __init__(self, intake: Intake, log: ReceiptLog) -> None:
         self._intake = intake
-        self._transport = transport
+        self._transport = transport()
         self._log = log
         self._form = ProviderEndpoint(intake, log)
-        self._path = path
-        self._public_url = public_url
+        self._path = intake.path
+        self._public_url = next(iter(intake.provider.endpoint.public_urls), None)
 
     def handle(self, request: Request, rest: bytes) -> None:
         """Take the post, give the contract, or say what this URL is."""

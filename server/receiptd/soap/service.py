@@ -91,7 +91,7 @@ class CSoftSmsService(Service):  # type: ignore[misc]
             lambda: (Username, PIN),
             post.raw,
             lambda: [
-                csoft.receipt(
+                csoft.reported(
                     MessageIdentifier,
                     Report,
                     SentTo,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, Sequence
 from time import monotonic
 from urllib.parse import unquote_to_bytes
 
@@ -20,6 +21,24 @@ from receiptd.web.server.response import PLAIN
 _log = Logger(namespace="receiptd.web")
 
 _CHALLENGE = b'WWW-Authenticate: Basic realm="receiptd", charset="UTF-8"\r\n'
+
+
+class Headers(Mapping[str, str]):
+    """The first value of each header of a request, by its name in lower case."""
+
+    __slots__ = ("_fields",)
+
+    def __init__(self, fields: Mapping[bytes, Sequence[bytes]]) -> None:
+        self._fields = fields
+
+    def __getitem__(self, name: str) -> str:
+        return self._fields[name.encode("latin-1", "replace")][0].decode("latin-1")
+
+    def __iter__(self) -> Iterator[str]:
+        return (name.decode("latin-1") for name in self._fields)
+
+    def __len__(self) -> int:
+        return len(self._fields)
 
 
 class ProviderEndpoint:
@@ -77,7 +96,14 @@ class ProviderEndpoint:
             lambda failure: _log.failure("keeping what cannot be read", failure=failure)
         )
 
-    def _post(self, method: str, query: bytes, body: bytes, content_type: str) -> Post:
+    def _post(
+        self,
+        method: str,
+        query: bytes,
+        body: bytes,
+        content_type: str,
+        request: Request | None = None,
+    ) -> Post:
         return Post(
             method,
             query,
@@ -86,6 +112,9 @@ class ProviderEndpoint:
             charset=self._provider.charset,
             secrets=self._provider.secrets,
             token=self._token,
+            headers=Headers(request.fields) if request is not None else None,
+            path=request.path if request is not None else b"/",
+            public_urls=self._provider.endpoint.public_urls,
         )
 
     def take(self, request: Request, body: bytes, path_token: bytes) -> None:
@@ -97,7 +126,7 @@ class ProviderEndpoint:
             return
         # HEAD is GET without the body of the answer: what is acknowledged is stored.
         method = "GET" if request.method == b"HEAD" else request.method.decode("ascii")
-        post = self._post(method, request.query, body, request.header(b"Content-Type"))
+        post = self._post(method, request.query, body, request.header(b"Content-Type"), request)
         intake = self.intake
         denied = admission(intake, request, post, path_token)
         started = request.site.reactor.seconds()
@@ -108,6 +137,7 @@ class ProviderEndpoint:
             post.raw,
             lambda: self._provider.read(post),
             denied,
+            lambda: self._provider.verify(post),
         ).addCallback(self._answer, request, post, origin, started).addErrback(failed, request)
 
     def _answer(
@@ -116,8 +146,12 @@ class ProviderEndpoint:
         try:
             if taken.receipts:
                 reply = self._provider.answer(taken.receipts, taken.verdicts)
+            elif taken.reason == "ignored":
+                reply = self._provider.answer((), ())
             else:
                 reply = self._provider.refuse(post, taken.verdicts[0])
+                if taken.status is not None:
+                    reply = reply._replace(status=taken.status)
         except Exception:
             return self._mistaken(taken, request, post, origin, started)
         self._send(reply, taken, request, origin, started)
@@ -142,7 +176,11 @@ class ProviderEndpoint:
         headers: tuple[bytes, ...] = ()
         if reply.status == 503:
             headers = (RETRY_AFTER,)
-        elif taken.verdicts[0].outcome is Outcome.UNAUTHORIZED and self.intake.gate.asks_basic:
+        elif (
+            taken.verdicts[0].outcome is Outcome.UNAUTHORIZED
+            and self.intake.gate.asks_basic
+            and taken.status is None
+        ):
             reply = Reply(401, reply.body, reply.content_type)
             headers = (_CHALLENGE,)
         request.answer(reply.status, reply.body, reply.content_type.encode(), headers)

@@ -6,14 +6,14 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import NamedTuple
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, gatherResults, succeed
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from receiptd.blanking.by_value import KnownSecrets
 from receiptd.config import Endpoint
 from receiptd.pipeline import Busy, Pipeline
-from receiptd.providers import Invalid, Provider
+from receiptd.providers import Ignored, Invalid, Item, Provider, Unverified
 from receiptd.receipt import Outcome, Receipt, Rejection, Verdict
 from receiptd.web.receiving.auth import Gate
 from receiptd.web.server.limits import Rate
@@ -44,7 +44,16 @@ class Taken(NamedTuple):
     receipts: Sequence[Receipt]
     verdicts: Sequence[Verdict]
     reason: str = ""
-    """Why there are no receipts, in one word: `Rejection.reason`, or `busy`."""
+    """Why there are no receipts, in one word: `Rejection.reason`, `ignored` or `busy`."""
+    invalid: int = 0
+    """How many items of the post were nonsense, beside its receipts."""
+    status: int | None = None
+    """What to answer it with, where that is not as the provider says."""
+
+
+MOST_INVALID = 100
+"""Items of one post that are kept for themselves among the rejected; a post with more nonsense
+is kept as a whole, once."""
 
 
 class Intake:
@@ -61,8 +70,10 @@ class Intake:
         :param secrets: of the whole configuration: none of them is kept, whatever a post is.
         """
         self.name = endpoint.name
+        self.path = endpoint.path
         self.provider = provider
         self.gate = Gate(endpoint)
+        self._refuse_status = endpoint.refuse_status
         self.rate: Rate | None = None
         """How many requests per second it takes; None: as many as come."""
         self._pipeline = pipeline
@@ -73,23 +84,28 @@ class Intake:
         origin: Origin,
         credentials: Callable[[], tuple[str | None, str | None]],
         raw: bytes,
-        read: Callable[[], Sequence[Receipt]],
+        read: Callable[[], Sequence[Item]],
         denied: Verdict | None = None,
+        verify: Callable[[], None] | None = None,
     ) -> Deferred[Taken]:
         """Check the credentials, read the receipts, store them. Never fails: what went wrong is
         the verdict.
 
         :param credentials: gives the username and the PIN of the post.
         :param raw: the post, secrets blanked by name, to be kept where it is no receipt.
-        :param read: gives the receipts, or raises `Invalid`.
+        :param read: gives what the post carries, or raises `Invalid`.
         :param denied: why the request itself may not pass, where it may not.
+        :param verify: checks the post's signature, and raises `Unverified`.
         """
         try:
             if denied is None and not self.gate.login(*credentials()):
                 denied = INVALID_LOGIN
             if denied is not None:
                 return self.reject(origin, raw, denied, "unauthorized")
-            receipts = read()
+            if verify is not None:
+                verify()
+            items = read()
+            receipts: Sequence[Receipt] = [each for each in items if type(each) is Receipt]
             if not self._secrets.absent(raw):
                 clean = self._secrets.blanked(raw)
                 receipts = [self._secrets.receipt(each, clean) for each in receipts]
@@ -97,13 +113,55 @@ class Intake:
             return self.reject(
                 origin, raw, Verdict(Outcome.INVALID, error.text), "invalid", error.field
             )
+        except Unverified as error:
+            verdict = Verdict(Outcome.UNAUTHORIZED, error.text)
+            status = error.status or self._refuse_status
+            return self.reject(origin, raw, verdict, "unauthorized").addCallback(
+                lambda taken: taken._replace(status=status) if taken.reason != "busy" else taken
+            )
         except Exception:
             return self.mistaken(origin, raw, "reading a post")
-        if not receipts:
-            return self.reject(origin, raw, NOTHING, "invalid")
-        return self._pipeline.accept(receipts).addCallbacks(
-            lambda verdicts: Taken(receipts, verdicts), _busy
+        if len(receipts) == len(items) and receipts:
+            return self._pipeline.accept(receipts).addCallbacks(
+                lambda verdicts: Taken(receipts, verdicts), _busy
+            )
+        return self._take_mixed(origin, raw, items, receipts)
+
+    def _take_mixed(
+        self, origin: Origin, raw: bytes, items: Sequence[Item], receipts: Sequence[Receipt]
+    ) -> Deferred[Taken]:
+        """Store the receipts of a post that carries something else as well, or nothing but it;
+        keep each item that is nonsense among the rejected posts."""
+        invalid = [each for each in items if isinstance(each, Invalid)]
+        ignored = [each for each in items if isinstance(each, Ignored)]
+        if not receipts and not invalid:
+            if not ignored:
+                return self.reject(origin, raw, NOTHING, "invalid")
+            text = self._secrets.blanked_text(ignored[0].text)
+            return succeed(Taken((), (Verdict(Outcome.ACCEPTED, text),), "ignored"))
+        kept = [self._keep_item(origin, raw, each) for each in invalid[:MOST_INVALID]]
+        if len(invalid) > MOST_INVALID:
+            text = f"{len(invalid)} items of this post are nonsense, such as: {invalid[0].text}"
+            kept.append(
+                self.reject(origin, raw, Verdict(Outcome.INVALID, text), "invalid", "body")
+            )
+        if receipts:
+            stored = self._pipeline.accept(receipts).addCallbacks(
+                lambda verdicts: Taken(receipts, verdicts, invalid=len(invalid)), _busy
+            )
+            kept.insert(0, stored)
+        # All of it is on disk before the answer; where some is not, the post comes again, and
+        # what was stored is then a repetition.
+        return gatherResults(kept).addCallback(
+            lambda all_of_it: next(
+                (each for each in all_of_it if each.reason == "busy"), all_of_it[0]
+            )
         )
+
+    def _keep_item(self, origin: Origin, raw: bytes, item: Invalid) -> Deferred[Taken]:
+        part = raw if item.item is None else item.item
+        verdict = Verdict(Outcome.INVALID, item.text)
+        return self.reject(origin, part, verdict, "invalid", item.field)
 
     def mistaken(self, origin: Origin, raw: bytes, doing: str) -> Deferred[Taken]:
         """Keep a post that a mistake of ours came of, since the provider may never send it again.

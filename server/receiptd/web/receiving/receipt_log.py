@@ -38,6 +38,11 @@ class ReceiptLog:
         if not taken.receipts:
             self._refused(answered, taken)
             return
+        if taken.invalid:
+            self._metrics.rejected[endpoint, "invalid"] += taken.invalid
+            if self._log.wants("warn"):
+                text = f"{taken.invalid} items of the post are nonsense, and are kept as such"
+                self._write(self._log.lines.refused(answered, Outcome.INVALID, "warn", text))
         counts = self._metrics.receipts
         shown = self._log.wants("info")
         for receipt, verdict in zip(taken.receipts, taken.verdicts, strict=True):
@@ -61,8 +66,14 @@ class ReceiptLog:
         self._log.write("".join(lines))
 
     def _refused(self, answered: Answered, taken: Taken) -> None:
-        self._metrics.rejected[answered.endpoint, taken.reason] += 1
         verdict = taken.verdicts[0]
+        if taken.reason == "ignored":
+            self._metrics.ignored[(answered.endpoint,)] += 1
+            if self._log.wants("info"):
+                text = f"no receipt, and ignored: {verdict.text}"
+                self._write(self._log.lines.refused(answered, verdict.outcome, "info", text))
+            return
+        self._metrics.rejected[answered.endpoint, taken.reason] += 1
         level = "error" if verdict.outcome is Outcome.BUSY else "warn"
         if self._log.wants(level):
             self._write(self._log.lines.refused(answered, verdict.outcome, level, verdict.text))

@@ -1,0 +1,46 @@
+"""Values of an endpoint that the world has lists of: URLs, time zones, countries."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from zoneinfo import available_timezones
+
+from receiptd.providers.values import zone
+
+
+def absolute_urls(value: list[str]) -> list[str]:
+    for each in value:
+        if not re.fullmatch(r"https?://[^\s/?#@]+(/[^\s?#]*)?", each):
+            raise ValueError(
+                f"{each!r} is no absolute URL without query: expected one such as "
+                "https://dlr.example.com"
+            )
+    return value
+
+
+def zone_name(value: str | None) -> str | None:
+    if not value:
+        return None
+    try:
+        zone(value)
+    except ValueError as error:
+        near = difflib.get_close_matches(value, available_timezones(), 1)
+        if not near:
+            raise
+        raise ValueError(f"no time zone is called {value!r}: did you mean {near[0]!r}?") from error
+    return value
+
+
+def country(value: str | None) -> str | None:
+    if not value:
+        return None
+    from phonenumbers import SUPPORTED_REGIONS
+
+    if value not in SUPPORTED_REGIONS:
+        meant = {"UK": "GB", "EN": "GB"}.get(value.upper(), value.upper())
+        raise ValueError(
+            f"{value!r} is no country code of ISO 3166: "
+            + (f"did you mean {meant!r}?" if meant in SUPPORTED_REGIONS else "such as 'US'")
+        )
+    return value
