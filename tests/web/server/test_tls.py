@@ -381,7 +381,7 @@ def test_a_bad_file_that_a_reload_has_refused_is_not_refused_once_more(tmp_path)
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_certificate_that_expires_in_use_hinders_no_other_change(secured, workers):
-    server, port, authority = secured(workers=workers, days=4 / 86400)
+    server, port, authority = secured(workers=workers, days=8 / 86400)
     careless = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     careless.check_hostname, careless.verify_mode = False, ssl.CERT_NONE
     wait_until(lambda: not valid(port, authority), "it expires")
