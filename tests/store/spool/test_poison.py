@@ -7,11 +7,13 @@ import signal
 from datetime import timedelta
 
 import pytest
+from click.testing import CliRunner
 from sqlalchemy.exc import OperationalError
 
 from kit.poison import drain_and_die
 from kit.server import wait_until
 from kit.store import AT, Store, on_sqlite, receipt
+from receiptd.cli import main
 from receiptd.message import Message
 from receiptd.store.recorder import Recorder, Submission
 from receiptd.store.spool import fallback
@@ -201,6 +203,39 @@ def test_what_is_set_aside_is_shown_and_taken_again(engine, tmp_path, monkeypatc
         wait_until(lambda: store.writer.backlog.since is None, "the spool is drained")
         assert names(store) == ["A", "poison"]
         assert store.writer.backlog.set_aside == 0
+    finally:
+        store.writer.stop()
+
+
+def test_the_command_takes_again_what_was_set_aside_once_its_cause_is_mended(
+    engine, tmp_path, monkeypatch
+):
+    folder = tmp_path / "spool"
+    config = tmp_path / "receiptd.toml"
+    config.write_text(f'[store]\nspool = "{folder}"\n')
+    url = engine.url.render_as_string(hide_password=False)
+
+    def command(name):
+        given = ["spool", name, "--config", str(config), "--database", url]
+        result = CliRunner().invoke(main, given)
+        return result.exit_code, result.stdout, result.stderr
+
+    spooled(folder, ["A", "poison"])
+    with monkeypatch.context() as patch:
+        poisoned(patch, raises(FAULTS["our mistake"]))
+        command("drain")
+        assert set_aside(folder) == ["poison"]
+        code, told, error = command("retry")
+        assert code == 1
+        assert told.startswith(f"{folder}: 1 posts taken again, 0 posts stored, 1 cannot be")
+        assert "1 posts cannot be stored; receiptd rejected list says why" in error
+        assert set_aside(folder) == ["poison"]
+    assert command("retry") == (0, f"{folder}: 1 posts taken again, 1 posts stored\n", "")
+    assert list(folder.glob("*.refused")) == []
+    assert command("retry") == (0, f"{folder}: 0 posts taken again, 0 posts stored\n", "")
+    store = Store(engine, spool=Spool(folder))
+    try:
+        assert names(store) == ["A", "poison"]
     finally:
         store.writer.stop()
 
