@@ -104,12 +104,6 @@ def _options() -> argparse.Namespace:
         "--seconds", type=int, metavar="N", help=f"of each measurement, instead of {USUAL.seconds}"
     )
     parser.add_argument(
-        "--warm-up",
-        type=int,
-        metavar="N",
-        help=f"seconds before each measurement, instead of {USUAL.warm_up}; 0 for none",
-    )
-    parser.add_argument(
         "--matched",
         type=float,
         default=0.5,
@@ -120,8 +114,6 @@ def _options() -> argparse.Namespace:
     options = parser.parse_args()
     if not 0 <= options.matched <= 1:
         parser.error("--matched: expected a share from 0 to 1")
-    if options.warm_up is not None and options.warm_up < 0:
-        parser.error("--warm-up: expected a number from 0")
     for name in ("rounds", "seconds", "soak"):
         if getattr(options, name) is not None and getattr(options, name) < 1:
             parser.error(f"--{name}: expected a number from 1")
@@ -144,7 +136,7 @@ def _speed(options: argparse.Namespace, place: Place) -> int:
     usual = SHORT if options.short else USUAL
     pace = Pace(
         options.rounds or usual.rounds,
-        usual.warm_up if options.warm_up is None else options.warm_up,
+        usual.warm_up,
         options.seconds or usual.seconds,
         usual.starts,
     )

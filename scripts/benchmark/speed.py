@@ -12,7 +12,7 @@ from pathlib import Path
 from time import perf_counter, sleep
 
 from benchmark import machine, store, subjects
-from benchmark.load import Answers, Load
+from benchmark.load import Load
 from benchmark.machine import Cores
 from benchmark.servers import PATIENCE, Failed, Server, ended
 from benchmark.subjects import Subject
@@ -28,7 +28,7 @@ class Pace:
 
     rounds: int
     warm_up: int
-    """Seconds of load before each measurement; 0 for none."""
+    """Seconds of load before each measurement."""
     seconds: int
     """Seconds of each measurement."""
     starts: int
@@ -107,19 +107,15 @@ def measure(subject: Subject, number: int, pace: Pace, place: Place) -> Run:
     folder.mkdir()
     database = folder / store.FILE
     core = place.cores.load
-    loads: list[Answers] = []
     try:
         if subject.template:
             store.copy(place.folder / f"{subject.template}.db", database)
         server = Server(subject.command(folder), folder, place.cores.server, subject.variables)
         with ended(server):
             url = f"http://127.0.0.1:{server.wait_for_port()}{subject.path}"
-            if pace.warm_up:
-                loads.append(Load(subject.script, url, 0, pace.warm_up, core).answers())
-            sent = sum(each.sent for each in loads)
+            warm_up = Load(subject.script, url, 0, pace.warm_up, core).answers()
             busy, used = machine.busy_seconds(), server.cpu_seconds()
-            answers = Load(subject.script, url, sent, pace.seconds, core).answers()
-            loads.append(answers)
+            answers = Load(subject.script, url, warm_up.sent, pace.seconds, core).answers()
             used = server.cpu_seconds() - used
             busy = machine.busy_seconds() - busy
             resident = server.resident_megabytes()
@@ -130,6 +126,7 @@ def measure(subject: Subject, number: int, pace: Pace, place: Place) -> Run:
         raise Failed(f"{subject.title}: {error}") from None
     finally:
         shutil.rmtree(folder)
+    both = (warm_up, answers)
     machine_time = answers.seconds * (os.cpu_count() or 1)
     return Run(
         subject=subject.name,
@@ -143,10 +140,10 @@ def measure(subject: Subject, number: int, pace: Pace, place: Place) -> Run:
         matched=found.accepted / found.receipts if found and found.receipts else 0.0,
         load=answers.load_seconds / answers.seconds,
         others=max(0.0, busy - used - answers.load_seconds) / machine_time,
-        broken=int(sum(each.broken + each.refused for each in loads)),
-        answered=sum(each.stored for each in loads),
+        broken=int(sum(each.broken + each.refused for each in both)),
+        answered=sum(each.stored for each in both),
         stored=found.receipts if found else None,
-        faults=tuple(store.lost(loads, found)) if found else (),
+        faults=tuple(store.lost(both, found)) if found else (),
     )
 
 

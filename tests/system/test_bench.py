@@ -57,9 +57,7 @@ def benchmark(monkeypatch):
 
 @needs_wrk
 def test_every_server_is_measured_and_every_number_to_reach_is_in_the_table(bench, tmp_path):
-    code, output, errors = bench(
-        "--short", "--warm-up", "0", "--json", str(tmp_path / "figures.json")
-    )
+    code, output, errors = bench("--short", "--json", str(tmp_path / "figures.json"))
     assert code == 0, output + errors
     for line in (
         "stock Twisted, fixed POST",
@@ -122,7 +120,7 @@ def test_a_soak_says_how_it_goes(bench):
 @needs_wrk
 def test_a_server_that_answers_without_storing_is_found_out(benchmark, tmp_path):
     speed, store, subjects = benchmark("speed"), benchmark("store"), benchmark("subjects")
-    pace = speed.Pace(rounds=1, warm_up=0, seconds=1, starts=0)
+    pace = speed.Pace(rounds=1, warm_up=1, seconds=1, starts=0)
     place = speed.Place(tmp_path, benchmark("machine").choose_cores())
     store.make(tmp_path / "empty.db")
     liar = replace(subjects.SUBJECTS[0], template="empty")
