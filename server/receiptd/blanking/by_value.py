@@ -11,8 +11,8 @@ Two steps, so that an ordinary post costs next to nothing:
 What is not looked for by value, since it would blank half of all posts:
 
 - A secret of less than `SHORTEST` characters: it is blanked by name alone.
-- A secret of digits, or of less than `patterns.SURE` characters, counts only where no letter or digit
-  stands beside it: a PIN `4711` is no part of a phone number.
+- A secret of digits, or of less than `patterns.SURE` characters, counts only where no letter or
+  digit stands beside it: a PIN `4711` is no part of a phone number.
 - A secret of less than `FEWEST_DIGITS` digits is not looked for in a receipt's columns or in a
   line of the log: a price or an identifier may well be the same.
 """
