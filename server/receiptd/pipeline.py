@@ -1,4 +1,11 @@
-"""The way of a receipt between the providers and the store: accepted means on disk."""
+"""The way of a receipt between the providers and the store: accepted means on disk.
+
+What is called in which thread: providers, `web` and this pipeline run in the reactor's. `put`
+hands submissions to the writer's thread, which stores them. The writer calls the pipeline back
+there, once for each commit. The pipeline goes over to the reactor's thread with
+`callFromThread`, and only there its Deferreds fire.
+The spool is drained in a third thread, which calls nothing here.
+"""
 
 from __future__ import annotations
 

@@ -5,6 +5,9 @@ which they came. A thread of its own drains it, so that nobody waits for a datab
 
 Threads: `begin` and `take` are called in the writer's thread; `start`, `stop` and `renew` in the
 reactor's; `_run` and all below it is the spool's own thread. `backlog` may be asked in any.
+
+Longer than 300 lines because one lock guards both the switch and the thread that drains: apart,
+neither could be checked.
 """
 
 from __future__ import annotations

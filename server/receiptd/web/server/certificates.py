@@ -21,7 +21,8 @@ from OpenSSL import SSL, crypto
 from twisted.internet import task
 from twisted.logger import Logger
 
-from receiptd.config import ConfigError, Tls
+from receiptd.config import Tls
+from receiptd.errors import UserError
 
 CIPHERS = b"ECDHE+AESGCM:ECDHE+CHACHA20"
 """Of TLS 1.2; all those of TLS 1.3 are such."""
@@ -39,7 +40,7 @@ _VERSIONS = {"TLSv1.2": SSL.TLS1_2_VERSION, "TLSv1.3": SSL.TLS1_3_VERSION}
 _log = Logger(namespace="receiptd.tls")
 
 
-class TlsError(ConfigError):
+class TlsError(UserError):
     """Certificates that cannot be used; the text says which and why."""
 
 
