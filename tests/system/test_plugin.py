@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from textwrap import indent
 
 import pytest
 
@@ -39,7 +40,9 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     source, target = folder / "source", folder / "installed"
     source.mkdir()
     for name in ("receiptd_acme.py", "receiptd_beta.py", "pyproject.toml"):
-        (source / name).write_text("\n".join(blocks(name)))
+        first, *methods = blocks(name)
+        below = "\n".join(indent(each, "    ") for each in methods)
+        (source / name).write_text(f"{first}\n{below}")
     subprocess.run(
         [
             *(sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"),
