@@ -3,7 +3,6 @@ lost, and whoever watches the server learns of it at once."""
 
 from __future__ import annotations
 
-import os
 import sqlite3
 from pathlib import Path
 
@@ -55,14 +54,6 @@ def test_what_is_not_in_the_database_yet_is_saved_though_nobody_posts(serve, end
     assert "safe in the database's file" in server.log
     server.kill()
     assert sorted(stored(f"sqlite:///{server.database}")) == sorted(names)
-
-
-def test_a_log_that_was_cut_is_reported_at_once(serve):
-    server = serve()
-    assert all(acknowledged(server, new_id()) for _ in range(20))
-    os.truncate(beside(server, "-wal"), 0)
-    wait_until(lambda: b"restart the server" in readyz(server), "/readyz says it")
-    assert "-wal was removed or replaced" in server.log
 
 
 def test_what_is_acknowledged_from_then_on_is_kept_and_stored_after_a_restart(serve):

@@ -6,11 +6,14 @@ process will not find it. As long as this process lives, what it has open can st
 
 SQLite makes both files with a database's first connection and deletes them with its last one. So
 they stay the same as long as a connection is open, and only then they are compared here.
+
+Nothing here opens them. Whoever closes a descriptor of one of SQLite's files drops all locks that
+SQLite has on it in this process (POSIX advisory locks), and two processes then spoil the database
+(https://www.sqlite.org/howtocorrupt.html, section 2.2).
 """
 
 from __future__ import annotations
 
-import struct
 from pathlib import Path
 
 from receiptd.store.database.errors import StoreAway
@@ -58,23 +61,4 @@ class LogFiles:
         for path, known in zip(self._paths, self._known, strict=True):
             if known is None or identity(path) != known:
                 return path
-        return self._paths[0] if self._cut() else None
-
-    def _cut(self) -> bool:
-        """Whether `-wal` is shorter than what `-shm` says is in it."""
-        log, index = self._paths
-        try:
-            before = _frames(index)
-            size = log.stat().st_size
-            # SQLite itself cuts the log once nothing in it is wanted; then the number changes.
-            return before == _frames(index) and size < before
-        except (OSError, struct.error):
-            return False
-
-
-def _frames(index: Path) -> int:
-    """Bytes that the frames of the write-ahead log take, as its index says
-    (https://www.sqlite.org/walformat.html, section 2.1)."""
-    with index.open("rb") as file:
-        page, frames = struct.unpack_from("=HI", file.read(48), 14)
-    return int(frames) * ((65536 if page == 1 else page) + 24)
+        return None
