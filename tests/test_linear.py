@@ -170,9 +170,9 @@ def test_a_pattern_takes_time_in_proportion(pattern, way):
 def test_the_patterns_are_found():
     files = {name.partition(":")[0] for name in PATTERNS}
     assert files >= {
-        *("log/lines.py", "providers/values.py", "providers/post.py", "providers/cdyne.py"),
+        *("log/lines.py", "providers/values.py", "providers/forms.py", "providers/cdyne.py"),
         *("web/token_auth.py", "web/api/values.py", "web/server/proxies.py", "web/server/head.py"),
-        *("web/server/request.py", "soap/contract.py", "blanking/by_value.py", "store/phone.py"),
+        *("web/server/request.py", "soap/contract.py", "blanking/decoding.py", "store/phone.py"),
     }
 
 

@@ -5,6 +5,9 @@ The sockets stay open here, so no connection is refused while a worker is away: 
 or the new one, accept it. The supervisor itself accepts nothing, and serves nobody. Where
 `server.user` is set the workers become that user. The supervisor stays root, so that it can start
 workers and read the configuration again.
+
+Longer than 300 lines because orders, reports and the watch over the workers change one state,
+and read best together.
 """
 
 from __future__ import annotations

@@ -3,6 +3,9 @@
 An `Outbox` begins at the position that the database says, with what is parked. Events are added as
 they are read, taken to be sent, and end as taken, refused, or dead; `collect` says what the
 database has to be told of it.
+
+Longer than 300 lines because what is read, parked, sent and done with changes one state, whose
+rules must agree.
 """
 
 from __future__ import annotations

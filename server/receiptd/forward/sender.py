@@ -4,6 +4,9 @@ While it has the destination's lease, it reads events a page at a time into an `
 what may go, has the `Destination` send it, and the `Judge` decide what follows. Twice a second at
 most it writes to the database how far it has come (`forward_state.Progress`); what was sent since
 is sent again after a crash.
+
+Longer than 300 lines because the lease, the rounds and what follows from an answer take turns
+on one state.
 """
 
 from __future__ import annotations

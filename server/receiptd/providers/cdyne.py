@@ -9,6 +9,9 @@ UTC, and what state a call is in.
 CDYNE offers auto-responses through the PostBackURL, so a body in a 200 might be sent to
 somebody's phone: what is accepted is answered with an empty one. Only an error, which is no 200,
 carries a line of text.
+
+Longer than 300 lines because two products of one vendor share its notations, and their tables
+are the documentation.
 """
 
 from __future__ import annotations

@@ -32,7 +32,7 @@ Source: TypeAlias = Callable[[Look], str | None]
 
 _STEP = re.compile(r"\.?([^.\[\]{}]{1,100})|\[([0-9]{1,4})\]")
 _PLACE = re.compile(r"\{([^{}]{1,200})\}")
-_REPEATS = re.compile(r"\\.|\[\^?\]?[^\]]*\]|([*+?]|\{[0-9,]*\})", re.S)
+_REPEATS = re.compile(r"\\.|\[\^?\]?[^\]]*(?:\]|\Z)|([*+?]|\{[0-9,]*\})", re.S)
 
 
 def path(text: str) -> tuple[str | int, ...]:

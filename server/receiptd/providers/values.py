@@ -6,6 +6,9 @@ one bounds what it takes.
 
 A receipt is worth more than its date: a provider reads what it can do without through `Lenient`,
 which keeps what cannot be read instead of refusing the post.
+
+Longer than 300 lines because each reader is a few lines with the notations that it takes, and
+all providers look here.
 """
 
 from __future__ import annotations

@@ -5,6 +5,9 @@ counts only while that is so: a lease that is lost costs repetitions, never an e
 
 Whoever gives an order (pause, seek, retry, ...) changes the tables and `orders`, by which the
 sender sees that it has to read them again.
+
+Longer than 300 lines because all SQL of forwarding is here, and each statement stands with the
+reason for its form.
 """
 
 from __future__ import annotations

@@ -2,6 +2,9 @@
 
 Runs inside the transaction that stores the receipts. `registering` does the same for messages:
 both find each other whichever comes first.
+
+Longer than 300 lines because both directions of a match, and what it makes of a message, are
+one transaction's rules.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""The API about events and destinations: the operations of `forward_routes`."""
+"""The API about events and destinations: the operations of `forward_routes`.
+
+Longer than 300 lines because each operation is a few lines, and they are found in one place.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ from sqlalchemy import Connection, Engine
 
 from receiptd.config.forward import Forward
 from receiptd.forward.events import encoded, event_json, event_name
-from receiptd.forward.filters import Filter
+from receiptd.forward.filters import Filter, check_words
 from receiptd.forward.shapes import dead_json, replay_json, status_json
 from receiptd.store import event_reader, forward_state
 from receiptd.store.database.engine import open_engine
@@ -230,12 +233,17 @@ class ForwardApi:
 
     async def begin_replay(self, request: Request, query: ReplayOrder, name: str) -> None:
         """Tell it again."""
-        wanted = Filter(
-            types=query.types,
-            providers=query.provider,
-            states=[str(each) for each in query.state],
-            message=query.message,
-        )
+        try:
+            wanted = check_words(
+                Filter(
+                    types=query.types,
+                    providers=query.provider,
+                    states=[str(each) for each in query.state],
+                    message=query.message,
+                )
+            )
+        except ValueError as error:
+            raise Problem(422, str(error)) from None
 
         def begin(connection: Connection) -> int:
             start, end = forward_state.span(connection, query.since, query.until)

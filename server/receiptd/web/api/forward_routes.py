@@ -12,7 +12,7 @@ from receiptd.receipt import State
 from receiptd.web.api import forward_shapes as shapes
 from receiptd.web.api.operation import Operation
 from receiptd.web.api.parameters import Query
-from receiptd.web.api.values import Limit, Moment, ProviderName, Text, Whole, YesOrNo, moment
+from receiptd.web.api.values import Limit, Moment, Text, Whole, YesOrNo, moment
 
 
 def _type(value: object) -> object:
@@ -78,7 +78,7 @@ class DeadQuery(Query):
 class DeadOrder(Query):
     """Of `POST dead/retry` and `POST dead/discard`."""
 
-    event: list[Whole] = Field(default=[], max_length=500, description="Those of these events.")
+    event: list[Whole] = Field(default=[], max_length=90, description="Those of these events.")
     all: YesOrNo = Field(default=False, description="All of them.")
     since: Moment | None = Field(default=None, description="Died at this time or later.")
     error: Text | None = Field(default=None, description="In whose error this text occurs.")
@@ -95,7 +95,7 @@ class ReplayOrder(Query):
 
     since: Moment = Field(description="What happened at this time or later.")
     until: Moment | None = Field(default=None, description="What happened before this time.")
-    provider: list[ProviderName] = Field(default=[], description="Of these providers.")
+    provider: list[Text] = Field(default=[], description="Of these providers.")
     state: list[State] = Field(default=[], description="Of these states.")
     types: list[EventType] = Field(default=[], description="Of these event types.")
     message: Text | None = Field(default=None, description="About the message of this identifier.")
