@@ -1,4 +1,4 @@
-"""The server's upkeep: when it deletes what is old, and that it lets the server go."""
+"""The retention service: when it deletes what is old, and that it lets the server go."""
 
 from __future__ import annotations
 
@@ -64,8 +64,8 @@ def logged():
 
 def test_it_runs_a_while_after_the_start_and_then_every_hour(store, logged):
     reactor = Reactor()
-    upkeep = RetentionService(reactor, store.engine, timedelta(days=180))
-    upkeep.startService()
+    service = RetentionService(reactor, store.engine, timedelta(days=180))
+    service.startService()
     store.outcomes(receipt("A"))
     reactor.advance(FIRST - 1)
     assert len(store.receipts()) == 1
@@ -77,14 +77,14 @@ def test_it_runs_a_while_after_the_start_and_then_every_hour(store, logged):
     assert len(store.receipts()) == 1
     reactor.advance(1)
     assert store.receipts() == []
-    upkeep.stopService()
+    service.stopService()
     assert reactor.getDelayedCalls() == []
 
 
 def test_a_database_that_does_not_answer_is_tried_again(store, logged):
     reactor = Reactor()
-    upkeep = RetentionService(reactor, store.engine, timedelta(days=180))
-    upkeep.startService()
+    service = RetentionService(reactor, store.engine, timedelta(days=180))
+    service.startService()
     store.outcomes(receipt("A"))
     with store.engine.begin() as connection:
         connection.exec_driver_sql("ALTER TABLE receipts RENAME TO gone")
@@ -94,7 +94,7 @@ def test_a_database_that_does_not_answer_is_tried_again(store, logged):
         connection.exec_driver_sql("ALTER TABLE gone RENAME TO receipts")
     reactor.advance(EVERY)
     assert store.receipts() == []
-    upkeep.stopService()
+    service.stopService()
 
 
 def test_stopping_ends_a_run_and_waits_for_its_end(store, monkeypatch):
@@ -130,11 +130,11 @@ def test_stopping_ends_a_run_and_waits_for_its_end(store, monkeypatch):
 
     assert twisted_reactor is not None
     reactor = Threaded()
-    upkeep = RetentionService(reactor, store.engine, timedelta(days=180))
-    upkeep.startService()
+    service = RetentionService(reactor, store.engine, timedelta(days=180))
+    service.startService()
     reactor.advance(FIRST)
     assert began.wait(20)
-    stopped = upkeep.stopService()
+    stopped = service.stopService()
     ends: list[object] = []
     assert stopped is not None
     stopped.addCallback(ends.append)

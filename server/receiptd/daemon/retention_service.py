@@ -1,4 +1,4 @@
-"""The server's upkeep: what is older than the configuration keeps is deleted, every hour."""
+"""The retention service: deletes what is older than the configuration keeps, every hour."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ FIRST = 60.0
 EVERY = 3600.0
 """Seconds from the end of a run to the next one."""
 
-_log = Logger(namespace="receiptd.upkeep")
+_log = Logger(namespace="receiptd.retention")
 
 
 class RetentionService(Service):

@@ -26,7 +26,7 @@ from receiptd.store.database.migrating import upgrade
 from receiptd.store.matching import Policy
 from receiptd.store.recorder import Quota, Recorder, Submission
 from receiptd.store.schema import REVISION
-from receiptd.store.spool import fallback as detour
+from receiptd.store.spool import fallback
 from receiptd.store.spool.drainer import Drainer
 from receiptd.store.spool.folder import Spool
 from receiptd.store.spool.records import decode, encode, payload_of
@@ -53,8 +53,8 @@ on_postgresql = pytest.mark.parametrize("engine", ["postgresql"], indirect=True)
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch):
     monkeypatch.setattr(database, "STATEMENT_TIMEOUT", float(QUICK))
-    monkeypatch.setattr(detour, "PACE", 0.05)
-    monkeypatch.setattr(detour, "LOOK_AROUND", 0.05)
+    monkeypatch.setattr(fallback, "PACE", 0.05)
+    monkeypatch.setattr(fallback, "LOOK_AROUND", 0.05)
 
 
 @contextmanager
@@ -653,7 +653,7 @@ def test_a_disk_that_is_all_but_full_is_full_for_good(small_disk, tmp_path, trie
 
 
 def test_the_log_of_a_full_sqlite_gives_back_its_room(small_disk, tmp_path, monkeypatch, tries):
-    monkeypatch.setattr(detour, "PACE", 0.3)  # so that there is room before a try begins
+    monkeypatch.setattr(fallback, "PACE", 0.3)  # so that there is room before a try begins
     disk = small_disk(4 * 1024 * 1024)
     engine = new_engine(f"sqlite:///{disk / 'receipts.db'}")
     store = Store(engine, spool=Spool(tmp_path / "spool"))
