@@ -222,5 +222,6 @@ def _tell_checking(config: Config) -> None:
         # Whether that keeps the server from starting is said elsewhere.
         lines = checking(config, None)
     say("Receipts are checked against registered messages:")
+    width = max(map(len, lines)) + 2
     for provider, text in lines.items():
-        say(f"  {provider:<14}{text}")
+        say(f"  {provider:<{width}}{text}")

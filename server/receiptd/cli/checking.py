@@ -34,7 +34,7 @@ def _words(mode: str, since: datetime | None, engine: Engine | None) -> str:
     if mode == "never":
         return 'no (match = "never")'
     if engine is None:
-        return "unknown: the database cannot be looked into"
+        return "not known: the database is not there yet, or does not answer"
     if since is None:
         return "no, until a message is registered"
     return f"yes, since {since:%Y-%m-%dT%H:%M:%SZ} (its first message)"
