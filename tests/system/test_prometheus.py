@@ -19,9 +19,10 @@ import pytest
 import yaml
 
 from kit.contrib import ALERTS, DASHBOARD, ROOT, VARIABLES, expressions
+from kit.receiver import receiver
 from kit.server import CSOFT, Server, wait_until
 from kit.soap import envelope, new_id
-from kit.wire import TIMEOUT, post
+from kit.wire import TIMEOUT, get, post
 
 PATIENCE = 60.0
 """Seconds: Prometheus waits for the disk many times before it reads anything."""
@@ -30,6 +31,15 @@ CONFIG = (
     CSOFT
     + """
 requests_per_second = 1000
+[[endpoint]]
+provider = "seeme"
+path = "/seeme"
+[[endpoint]]
+provider = "infobip"
+path = "/infobip"
+[[forward]]
+name = "app"
+url = "{url}"
 """
 )
 
@@ -86,9 +96,14 @@ class Prometheus:
 
 
 @pytest.fixture
-def server(serve: Any) -> Server:
-    """Two workers, and one registered message."""
-    started: Server = serve(CONFIG, options=("--workers", "2"))
+def server(serve: Any) -> Iterator[Server]:
+    """Two workers, an application that is told, and one registered message."""
+    with receiver() as application:
+        yield _started(serve, CONFIG.replace("{url}", application.url))
+
+
+def _started(serve: Any, config: str) -> Server:
+    started: Server = serve(config, options=("--workers", "2"))
     message = {"provider": "csoft", "message_id": "M", "recipient": "447700912345"}
     answer = post(
         started.port,
@@ -135,6 +150,8 @@ def test_all_that_the_dashboard_and_the_alerts_ask_for_has_an_answer(server, pro
         post(server.port, envelope(new_id()))
         post(server.port, envelope("M", pin="WRONG.pin"))
         post(server.port, b"<nonsense")
+        get(server.port, f"/seeme?reference={new_id()}&code=6&price=cheap")
+        post(server.port, b'{"results": []}', "/infobip", "application/json")
         return [each for each in asked if not prometheus.query(each)]
 
     wait_until(lambda: not unanswered(), "every panel has something to show", PATIENCE)
