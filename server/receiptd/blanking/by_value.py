@@ -23,6 +23,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from typing import Any, NamedTuple
+from urllib.parse import unquote
 
 from receiptd.blanking import BLANK, BLANK_TEXT
 from receiptd.blanking.decoding import DEEPEST, GZIP, TRANSFER, unpacked, views
@@ -82,6 +83,8 @@ class KnownSecrets:
         self._values: dict[str, None] = {}
         self._all = _together(())
         self._strong = _together(())
+        self._has_markup = False
+        """Whether a character of a secret may be written as `&amp` and the like."""
         self.learn(secrets)
 
     def learn(self, secrets: Iterable[str]) -> None:
@@ -98,6 +101,7 @@ class KnownSecrets:
         ordered = sorted(self._values, key=len, reverse=True)
         self._all = _together(map(_secret, ordered))
         self._strong = _together(each for each in self._all.each if not each.weak)
+        self._has_markup = any(mark in value for value in self._values for mark in '&<>"')
 
     def absent(self, raw: bytes) -> bool:
         """Whether `raw` is so plain, and without any known secret, that what is read of it holds
@@ -108,7 +112,23 @@ class KnownSecrets:
             return False
         # An identifier loses its control characters, so a secret may stand around them.
         text = raw.translate(None, _CONTROLS).decode("latin-1")
-        if "%" in text or "&" in text or "\\" in text or "\0" in text or "<!" in text:
+        if not self._plain(text):
+            return False
+        if "%" in text:
+            # Once: what is escaped twice is looked at closely.
+            text = unquote(text, "latin-1")
+            if "%" in text or not text.isascii() or not text.isprintable():
+                return False
+            if not self._plain(text):
+                return False
+        return True
+
+    def _plain(self, text: str) -> bool:
+        """Whether `text` shows neither a secret nor any encoding but percent escapes."""
+        if ";" in text or "&#" in text or "\\" in text or "\0" in text or "<!" in text:
+            return False
+        # Without a semicolon, only these four are references to anybody.
+        if self._has_markup and "&" in text:
             return False
         if "+A" in text or text.find("<?", 2) >= 0 or any(map(text.__contains__, TRANSFER)):
             return False
