@@ -76,10 +76,12 @@ class ProviderEndpoint:
         if not request.query:
             return True
         pairs = (pair.partition(b"=") for pair in request.query.split(b"&"))
-        names = {
-            unquote_to_bytes(name).strip().lower() for name, _, value in pairs if name or value
-        }
-        return not names - ({TOKEN_FIELD.encode()} if self._token else set())
+        own = TOKEN_FIELD.encode() if self._token else None
+        return not any(
+            unquote_to_bytes(name).strip().lower() != own
+            for name, _, value in pairs
+            if name or value
+        )
 
     def keep_unreadable(self, request: Unreadable, raw: bytes | None = None) -> None:
         """Keep what may be a post, though it is no request that can be read.
