@@ -12,6 +12,11 @@ from receiptd.message import Message
 LISTS = [["receipts", "list"], ["receipts", "export"], ["receipts", "tail"], ["rejected", "list"]]
 
 
+def spaced(text: str) -> str:
+    """`text` with one space between words, whatever the width of its columns."""
+    return " ".join(text.split())
+
+
 @pytest.mark.parametrize("command", [*LISTS, ["message", "list"]], ids=" ".join)
 def test_a_provider_that_there_is_not_is_wrong_use(store, command):
     result = run(*command, "--provider", "cosft")
@@ -68,15 +73,15 @@ def test_what_was_stored_under_a_name_is_found_though_nothing_is_called_so_now(s
 
 
 def test_the_first_message_of_a_provider_says_that_it_turns_checking_on(store, tmp_path):
-    assert "csoft         no, until a message is registered" in run("check-config").stdout
+    assert "csoft no, until a message is registered" in spaced(run("check-config").stdout)
     first = run("message", "add", "csoft", "A")
     assert "This is the first message of csoft. From now on" in first.stdout
     assert "receiptd message delete csoft MESSAGE_ID" in first.stdout
     assert 'match = "never"' in first.stdout
     assert "first message" not in run("message", "add", "csoft", "B").output
     checked = run("check-config").stdout
-    assert "csoft         yes, since 20" in checked
-    assert "cdyne         no, until a message is registered" in checked
+    assert "csoft yes, since 20" in spaced(checked)
+    assert "cdyne no, until a message is registered" in spaced(checked)
     assert "checked against messages for: csoft (since 20" in run("message", "list").stderr
     as_json = run("message", "add", "cdyne", "A", "--json")
     assert "first message of cdyne" in as_json.stderr
@@ -91,8 +96,8 @@ def test_where_nothing_is_checked_anyway_nothing_is_said(store, tmp_path):
     )
     assert "first message" not in run("message", "add", "csoft", "A").output
     checked = run("check-config").stdout
-    assert 'csoft         no (match = "never")' in checked
-    assert 'seeme         yes (match = "always")' in checked
+    assert 'csoft no (match = "never")' in spaced(checked)
+    assert 'seeme yes (match = "always")' in spaced(checked)
     assert "for: seeme (always)" in run("message", "list").stderr
 
 
@@ -110,7 +115,7 @@ def test_a_message_is_deleted_and_the_last_one_turns_checking_off(store):
     last = run("message", "delete", "csoft", "B")
     assert "This was the last message of csoft: its receipts are no longer checked" in last.stderr
     assert store.messages() == []
-    assert "csoft         no, until a message is registered" in run("check-config").stdout
+    assert "csoft no, until a message is registered" in spaced(run("check-config").stdout)
     missing = run("message", "delete", "csoft", "B")
     assert (missing.exit_code, missing.stderr) == (
         1,

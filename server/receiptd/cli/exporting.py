@@ -172,9 +172,21 @@ def _writer(
     return _json(target)
 
 
+class _LineFeeds:
+    """Ends each row of a `csv.writer` with a line feed alone. Before Python 3.13 the writer quotes
+    only what is in its line terminator, so that must have the carriage return in it."""
+
+    def __init__(self, target: IO[str]) -> None:
+        self._target = target
+
+    def write(self, row: str) -> int:
+        """Write one row, which ends with CR LF."""
+        return self._target.write(row.removesuffix("\r\n") + "\n")
+
+
 def _csv(target: IO[str], raw: bool, raw_csv: bool) -> Write:
     columns = [name for name in COLUMNS if raw or name != "raw"]
-    writer = csv.DictWriter(target, columns, lineterminator="\n")
+    writer = csv.DictWriter(_LineFeeds(target), columns, lineterminator="\r\n")
     writer.writeheader()
     to_terminal = target.isatty()
 
