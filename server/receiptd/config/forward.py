@@ -11,7 +11,6 @@ import binascii
 import re
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from datetime import timedelta
-from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
@@ -31,6 +30,7 @@ from pydantic import (
 
 from receiptd import providers
 from receiptd.config.errors import Finding, Misfit, expected, findings
+from receiptd.config.kinds import Network, one_or_many
 from receiptd.duration import duration
 from receiptd.forward import destinations
 from receiptd.forward.events import TYPES
@@ -45,10 +45,6 @@ VERDICTS = (Outcome.ACCEPTED, Outcome.UNKNOWN_MESSAGE, Outcome.WRONG_RECIPIENT)
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
-def _one_or_many(value: object) -> object:
-    return value if isinstance(value, list) else [value]
-
-
 def _span(value: object) -> object:
     if isinstance(value, timedelta):
         return value
@@ -58,17 +54,6 @@ def _span(value: object) -> object:
     if not span:
         raise ValueError(f"{value!r} is no time at all")
     return span
-
-
-def _network(value: object) -> object:
-    if isinstance(value, str):
-        try:
-            return ip_network(value)
-        except ValueError as error:
-            raise ValueError(
-                f"{value!r} is no IP network ({error}): expected one such as 192.0.2.0/24"
-            ) from None
-    return value
 
 
 def _words(known: Iterable[str], what: str) -> AfterValidator:
@@ -115,8 +100,7 @@ def secret_key(secret: SecretStr) -> bytes:
 
 
 Span = Annotated[timedelta, BeforeValidator(_span)]
-Words = Annotated[list[str], BeforeValidator(_one_or_many)]
-Network = Annotated[IPv4Network | IPv6Network, BeforeValidator(_network)]
+Words = Annotated[list[str], BeforeValidator(one_or_many)]
 
 
 class Forward(BaseModel):
@@ -134,7 +118,7 @@ class Forward(BaseModel):
         description="Where events go: https://… is a webhook.",
         examples=["https://app.example.com/receipts"],
     )
-    secret: Annotated[list[SecretStr], BeforeValidator(_one_or_many), AfterValidator(_keys)] = (
+    secret: Annotated[list[SecretStr], BeforeValidator(one_or_many), AfterValidator(_keys)] = (
         Field(
             default=[],
             description="Signs what is sent, by Standard Webhooks: base64, with whsec_ in "
@@ -257,7 +241,7 @@ class Forward(BaseModel):
         'order in which they happened. "none": in any order.',
         examples=["none"],
     )
-    networks: Annotated[list[Network], BeforeValidator(_one_or_many)] = Field(
+    networks: Annotated[list[Network], BeforeValidator(one_or_many)] = Field(
         default=[],
         description="Connect only to addresses in these networks, whatever the host's name "
         "resolves to. Without any, to all.",
