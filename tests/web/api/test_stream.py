@@ -19,7 +19,7 @@ from receiptd.store.database.engine import open_engine
 from receiptd.store.queries import ReceiptFilter
 from receiptd.store.schema import receipts
 from receiptd.web.api import stream
-from receiptd.web.api.stream import Batch, Streams
+from receiptd.web.api.stream import EventBatch, Streams
 from receiptd.web.server.site import Site
 
 STREAM = "/api/v1/receipts/stream"
@@ -256,7 +256,7 @@ def virtual():
     channel.dataReceived(b"GET /stream HTTP/1.1\r\nHost: h\r\n\r\n")
     reader.answer(7)
     assert b"retry: 2000\nid: 7\n\n" in transport.value()
-    reader.answer(Batch(b"", 7, False))
+    reader.answer(EventBatch(b"", 7, False))
     transport.clear()
     return clock, reader, transport, streams
 
@@ -285,7 +285,7 @@ def test_a_stream_of_which_nothing_fits_says_where_it_is(virtual):
     clock, reader, transport, streams = virtual
     streams.wake()
     clock.advance(stream.REST)
-    reader.answer(Batch(b"", 900, False))
+    reader.answer(EventBatch(b"", 900, False))
     pass_time(clock, reader, 16, newest=900)
     assert b": still there\nid: 900\n\n" in transport.value()
 
@@ -294,10 +294,10 @@ def test_a_stream_that_is_full_reads_no_further_until_it_is_taken(virtual):
     clock, reader, transport, streams = virtual
     clock.advance(stream.REST)
     streams.wake()
-    reader.answer(Batch(b"id: 8\n\n", 8, True))
+    reader.answer(EventBatch(b"id: 8\n\n", 8, True))
     assert len(reader.asked) == 1, "there was more, so it reads on"
     transport.producer.pauseProducing()
-    reader.answer(Batch(b"id: 9\n\n", 9, True))
+    reader.answer(EventBatch(b"id: 9\n\n", 9, True))
     assert reader.asked == []
     streams.wake()
     assert reader.asked == []
@@ -325,5 +325,5 @@ def test_a_database_that_does_not_answer_ends_no_stream(virtual):
     clock.advance(stream.POLL)
     while len(reader.asked) > 1:
         reader.asked.pop(0).errback(Problem.unavailable("away"))
-    reader.answer(Batch(b"id: 8\n\n", 8, False))
+    reader.answer(EventBatch(b"id: 8\n\n", 8, False))
     assert b"id: 8\n\n" in transport.value()

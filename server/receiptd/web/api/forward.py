@@ -39,7 +39,7 @@ LARGEST_PAGE = 2 * 1024 * 1024
 PIECE = 100
 """Events read at once."""
 
-PATIENCE = 5.0
+TURN_TIMEOUT = 5.0
 """Seconds that an order waits for the database's turn to write."""
 
 T = TypeVar("T")
@@ -269,7 +269,7 @@ class ForwardApi:
 
         def run(_engine: Engine) -> T:
             try:
-                return WriteTurns(self._writing, patience=PATIENCE).take(work)
+                return WriteTurns(self._writing, patience=TURN_TIMEOUT).take(work)
             except StoreAway:
                 raise
             except StoreError:

@@ -61,7 +61,7 @@ _HEADERS = (
 _log = Logger(namespace="receiptd.web")
 
 
-class Batch(NamedTuple):
+class EventBatch(NamedTuple):
     """Events, and the id that they reach to."""
 
     events: bytes
@@ -70,7 +70,7 @@ class Batch(NamedTuple):
     """Whether there was more behind it."""
 
 
-def read_batch(engine: Engine, wanted: ReceiptFilter, after: int) -> Batch:
+def read_batch(engine: Engine, wanted: ReceiptFilter, after: int) -> EventBatch:
     """The events of the next receipts that fit, as many as are handy."""
     end = monotonic() + SECONDS
     reached = after
@@ -78,10 +78,10 @@ def read_batch(engine: Engine, wanted: ReceiptFilter, after: int) -> Batch:
         reached = max(reached, piece.reached)
         if piece.rows:
             events, last, whole = _events(piece.rows)
-            return Batch(events, reached if whole else last, piece.more or not whole)
+            return EventBatch(events, reached if whole else last, piece.more or not whole)
         if piece.more and monotonic() > end:
-            return Batch(b"", reached, True)
-    return Batch(b"", reached, False)
+            return EventBatch(b"", reached, True)
+    return EventBatch(b"", reached, False)
 
 
 def _events(rows: Sequence[Any]) -> tuple[bytes, int, bool]:
@@ -227,7 +227,7 @@ class Stream:
             lambda engine: read_batch(engine, wanted, position)
         ).addCallbacks(self._send_batch, self._failed)
 
-    def _send_batch(self, batch: Batch) -> None:
+    def _send_batch(self, batch: EventBatch) -> None:
         self._busy = False
         if self.closed:
             return
