@@ -383,13 +383,13 @@ def test_a_spool_that_is_not_there_is_not_an_empty_one(tmp_path):
     result = run("spool", "status")
     assert (result.exit_code, result.stdout) == (1, "")
     assert re.match(
-        rf"{re.escape(str(tmp_path))}/receiptd\.db-spool: no such folder; .* --config FILE\n$",
+        rf"{re.escape(str(tmp_path))}/receiptd\.db-spool: no such folder\. .* --config FILE\n$",
         result.stderr,
     )
     (tmp_path / "receiptd.db-spool").mkdir()
     result = run("spool", "status")
     assert result.exit_code == 0
-    assert "nothing is in the spool" in result.stdout
+    assert "the spool is empty" in result.stdout
 
 
 def test_a_database_of_another_version_is_told_how_to_mend(store):

@@ -143,7 +143,7 @@ def test_what_a_killed_server_left_is_shown_and_drained_by_command(server):
     assert drained.stdout == f"{server.database}-spool: 3 posts stored\n"
     assert drained.returncode == 0
     assert ids(server) == ["M0", "M1", "M2"]
-    assert "nothing is in the spool" in command(server, "spool", "status").stdout
+    assert "the spool is empty" in command(server, "spool", "status").stdout
     assert command(server, "spool", "drain").stdout.endswith(": 0 posts stored\n")
 
 

@@ -20,15 +20,15 @@ if TYPE_CHECKING:
     from receiptd.store.forward_state import DeadFilter
 
 
-@click.group(short_help="What was not taken.")
+@click.group(short_help="Show, retry and discard dead letters.")
 def dead() -> None:
-    """What a destination has not taken, and what becomes of it."""
+    """Dead letters: the events that a destination did not take. Show, retry or discard them."""
 
 
 def _filters(command: Any) -> Any:
     for option in (
-        click.option("--error", metavar="TEXT", help="Those in whose error TEXT occurs."),
-        click.option("--since", type=Moment(), help="Those that died at this time or later."),
+        click.option("--error", metavar="TEXT", help="Only those whose error contains TEXT."),
+        click.option("--since", type=Moment(), help="Only those given up at this time or later."),
         click.option("--all", "every", is_flag=True, help="All of them."),
         click.argument("ids", metavar="[ID]...", type=int, nargs=-1),
         click.argument("name"),
@@ -43,15 +43,15 @@ def _wanted(
     from receiptd.store.forward_state import DeadFilter
 
     if not (ids or every or since or error):
-        raise click.UsageError("say which: ID..., --all, --since or --error")
+        raise click.UsageError("say which dead letters: ID..., --all, --since or --error")
     return DeadFilter(ids, since, error)
 
 
 @dead.command("list", short_help="List dead letters.")
 @click.argument("name", required=False)
 @click.option("--limit", metavar="N", type=click.IntRange(min=1), default=50, show_default=True)
-@click.option("--since", type=Moment(), help="Those that died at this time or later.")
-@click.option("--error", metavar="TEXT", help="Those in whose error TEXT occurs.")
+@click.option("--since", type=Moment(), help="Only those given up at this time or later.")
+@click.option("--error", metavar="TEXT", help="Only those whose error contains TEXT.")
 @json_option
 @config_option
 @database_option
@@ -64,7 +64,7 @@ def list_dead(
     file: Path | None,
     database: str | None,
 ) -> None:
-    """List dead letters, of the destination NAME or of all.
+    """List the dead letters of the destination NAME, or of all destinations.
 
     \b
     Examples:
@@ -123,7 +123,7 @@ def _each_dead(
 def show_dead(
     name: str, number: int, as_json: bool, file: Path | None, database: str | None
 ) -> None:
-    """Show a dead letter: what was to be told, and what the destination answered.
+    """Show a dead letter: its event, and what the destination answered.
 
     \b
     Example:
@@ -140,7 +140,9 @@ def show_dead(
         rows = dead_page(connection, name, DeadFilter([number]), limit=1)
         found = event_reader.by_number(connection, [number])
     if not rows:
-        raise Failed(f"{name} has no dead letter {number}; receiptd forward dead list {name}")
+        raise Failed(
+            f"{name} has no dead letter {number}; to list them: receiptd forward dead list {name}"
+        )
     event = found.get(number)
     shown = {**dead_json(rows[0]), "tells": event_json(event) if event is not None else None}
     if as_json:
@@ -178,7 +180,7 @@ def retry(
     count = _each_turn(
         load(file, database), name, _wanted(ids, every, since, error), forward_state.retry
     )
-    click.echo(f"{name}: {count} dead letters are sent again")
+    click.echo(f"{name}: {count} dead letters will be sent again")
 
 
 @dead.command(short_help="Give dead letters up.")
@@ -194,7 +196,7 @@ def discard(
     file: Path | None,
     database: str | None,
 ) -> None:
-    """Give dead letters of the destination NAME up for good. Their receipts stay stored.
+    """Discard dead letters of the destination NAME for good. Their receipts stay stored.
 
     \b
     Examples:
@@ -206,7 +208,7 @@ def discard(
     count = _each_turn(
         load(file, database), name, _wanted(ids, every, since, error), forward_state.discard
     )
-    click.echo(f"{name}: {count} dead letters are discarded")
+    click.echo(f"{name}: {count} dead letters discarded")
 
 
 def _each_turn(

@@ -931,7 +931,7 @@ def test_the_status_names_a_file_that_cannot_be_read_and_shows_the_others(tmp_pa
     assert shown.split()[1:4] == ["left", "behind", "2"]
     assert unread.split() == [bad.name, "unreadable", "-", "-", "-", "-"]
     assert result.stderr.splitlines() == [
-        f"kept to be looked at: {folder}/1-h-1-a.refused",
+        f"kept for you to look at: {folder}/1-h-1-a.refused",
         f"{bad}: cannot be read: Is a directory",
     ]
     result = CliRunner().invoke(main, [*arguments, "--json"])
