@@ -36,6 +36,7 @@ from sqlalchemy import (
     exists,
     func,
     select,
+    text,
     true,
 )
 
@@ -191,11 +192,13 @@ def _alone(reader: Engine, url: str) -> Iterator[None]:
     would take its share of the time. It ends with its process, however that ends."""
     file = sqlite_file(url)
     if file is None:
-        with reader.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-            if not connection.execute(select(func.pg_try_advisory_lock(_ALONE))).scalar_one():
+        # Of a transaction, not of a session, which is not ours alone behind a pooler. Between its
+        # statements such a transaction keeps no row from being vacuumed (READ COMMITTED).
+        with reader.connect() as connection:
+            connection.execute(text("SET LOCAL idle_in_transaction_session_timeout = 0"))
+            if not connection.execute(select(func.pg_try_advisory_xact_lock(_ALONE))).scalar_one():
                 raise Elsewhere(f"{shown(reader.url)}: {_ELSEWHERE}")
             yield
-            connection.execute(select(func.pg_advisory_unlock(_ALONE)))
         return
     with open_lock(file.with_name(file.name + "-prune")) as lock:
         try:

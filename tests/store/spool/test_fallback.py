@@ -18,7 +18,7 @@ from kit.server import wait_until
 from kit.store import AT, Store, new_engine, on_sqlite, receipt, rejection
 from receiptd.message import Message
 from receiptd.receipt import ACCEPTED, Outcome, State
-from receiptd.store.database import engine as database
+from receiptd.store.database import postgresql as database
 from receiptd.store.database.connection import WriterConnection
 from receiptd.store.database.engine import open_engine
 from receiptd.store.database.errors import refuses

@@ -228,7 +228,7 @@ def test_the_command_takes_again_what_was_set_aside_once_its_cause_is_mended(
         code, told, error = command("retry")
         assert code == 1
         assert told.startswith(f"{folder}: 1 posts taken again, 0 posts stored, 1 cannot be")
-        assert "1 posts cannot be stored; receiptd rejected list says why" in error
+        assert "1 posts cannot be stored; to see why: receiptd rejected list" in error
         assert set_aside(folder) == ["poison"]
     assert command("retry") == (0, f"{folder}: 1 posts taken again, 1 posts stored\n", "")
     assert list(folder.glob("*.refused")) == []

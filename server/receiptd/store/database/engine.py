@@ -17,14 +17,11 @@ from sqlalchemy.exc import (
 )
 
 from receiptd.store.database.errors import StoreError, file_of
+from receiptd.store.database.postgresql import prepare_sessions
 
 BUSY_TIMEOUT = 5.0
 """Seconds that SQLite waits for another process's transaction; `?timeout=` in the URL says
 otherwise."""
-
-STATEMENT_TIMEOUT = 10.0
-"""Seconds that PostgreSQL may take for a statement of those who write, another process's turn
-included, unless the role, the database or the URL's `options` say otherwise."""
 
 _POSTGRESQL = {
     "connect_timeout": 5,  # seconds
@@ -36,9 +33,6 @@ _POSTGRESQL = {
     "keepalives_count": 3,
 }
 """libpq's parameters; the URL may say otherwise."""
-
-_TURN = 7251930846
-"""The key of PostgreSQL's advisory lock for writing; any number nobody else uses."""
 
 _NO_PSYCOPG = (
     "PostgreSQL needs psycopg. In a checkout: .venv/bin/pip install -e '.[postgresql]'; "
@@ -78,10 +72,7 @@ def open_engine(url: str, *, writes: bool = True) -> Engine:
         event.listen(engine, "connect", _prepare_sqlite)
         event.listen(engine, "begin", _begin_immediate if writes else _begin_deferred)
     else:
-        event.listen(engine, "connect", _speak_utc)
-        if writes:
-            event.listen(engine, "connect", _limit_statements)
-            event.listen(engine, "begin", _take_turn)
+        prepare_sessions(engine, writes=writes)
     return engine
 
 
@@ -131,30 +122,6 @@ def _begin_immediate(connection: Any) -> None:
 
 def _begin_deferred(connection: Any) -> None:
     connection.exec_driver_sql("BEGIN")
-
-
-def _speak_utc(connection: Any, _record: Any) -> None:
-    # In the server's own zone, times of the first and of the last year could not be read.
-    connection.execute("SET timezone = 'UTC'")
-    connection.commit()
-
-
-def _limit_statements(connection: Any, _record: Any) -> None:
-    connection.execute(
-        "SELECT set_config('statement_timeout', %s, false) "
-        "WHERE current_setting('statement_timeout') = '0'",
-        (f"{STATEMENT_TIMEOUT * 1000:.0f}",),
-    )
-    connection.commit()
-
-
-def _take_turn(connection: Any) -> None:
-    options = connection.get_execution_options()
-    if options.get("reads"):
-        return
-    if options.get("patient"):
-        connection.exec_driver_sql("SET LOCAL statement_timeout = 0")
-    connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_TURN})")
 
 
 def sqlite_file(url: str) -> Path | None:
