@@ -214,7 +214,7 @@ def _tell_checking(config: Config) -> None:
 
     say()
     try:
-        check_file(config.store.url, create=False)
+        check_file(config.store.url, create=False, writes=False)
         engine = open_engine(config.store.url, writes=False)
         try:
             require(engine)

@@ -119,7 +119,7 @@ def test_a_file_that_is_no_database_is_said_plainly(tmp_path):
 
 def test_a_folder_that_may_not_be_written_is_said_plainly(tmp_path, monkeypatch):
     # The tests may run as root, to whom nothing is forbidden.
-    monkeypatch.setattr("os.access", lambda path, mode: False)
+    monkeypatch.setattr("os.access", lambda path, mode, **options: False)
     with pytest.raises(StoreError, match="not writable"):
         check_file(f"sqlite:///{tmp_path / 'r.db'}", create=True)
 

@@ -6,6 +6,7 @@ import os
 import pwd
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from sqlalchemy.exc import (
 
 from receiptd.store.database.errors import StoreError, file_of
 from receiptd.store.database.postgresql import prepare_sessions
+from receiptd.store.database.read_only import let_read
 
 BUSY_TIMEOUT = 5.0
 """Seconds that SQLite waits for another process's transaction; `?timeout=` in the URL says
@@ -71,6 +73,8 @@ def open_engine(url: str, *, writes: bool = True) -> Engine:
     if engine.dialect.name == "sqlite":
         event.listen(engine, "connect", _prepare_sqlite)
         event.listen(engine, "begin", _begin_immediate if writes else _begin_deferred)
+        if not writes:
+            let_read(engine)
     else:
         prepare_sessions(engine, writes=writes)
     return engine
@@ -129,9 +133,10 @@ def sqlite_file(url: str) -> Path | None:
     return file_of(make_url(url))
 
 
-def check_file(url: str, *, create: bool) -> None:
+def check_file(url: str, *, create: bool, writes: bool = True) -> None:
     """See that SQLite's file can be used before SQLite says less clearly that it cannot.
 
+    :param writes: whether it is to be written to, or only read.
     :raises StoreError: naming the file or folder and what is wrong with it.
     """
     file = sqlite_file(url)
@@ -153,7 +158,12 @@ def check_file(url: str, *, create: bool) -> None:
             f"{file}: no such database. If it is another one, name it with --config FILE or "
             "--database URL; else start the server once, or run: receiptd db upgrade"
         )
-    if not os.access(file if file.exists() else folder, os.W_OK) or not os.access(folder, os.W_OK):
+    may = partial(os.access, effective_ids=True)
+    if not writes:
+        if not may(file, os.R_OK):
+            raise StoreError(f"{file}: not readable by user {_user()}. {_let_in(folder)}")
+        return
+    if not may(file if file.exists() else folder, os.W_OK) or not may(folder, os.W_OK):
         raise StoreError(
             f"{file}: not writable by user {_user()}, or its folder {folder} is not. "
             + _let_in(folder)
