@@ -197,6 +197,11 @@ class Postgresql:
         """The folder of its own psql, pg_dump and so on."""
         return Path(self._server.bin_path)
 
+    @property
+    def owner(self) -> int:
+        """The user that it runs as: not root, where root runs the tests."""
+        return Path(self._server.pgdata).stat().st_uid
+
     def url(self, database: str = "postgres") -> str:
         """The URL of a database on it."""
         return str(self._server.get_uri(database=database, driver="psycopg"))
