@@ -1,4 +1,4 @@
-"""Behind PgBouncer in transaction mode everything works as on PostgreSQL itself."""
+"""Behind PgBouncer in transaction mode everything works as on PostgreSQL itself, also by TLS."""
 
 from __future__ import annotations
 
@@ -10,11 +10,14 @@ import pytest
 from sqlalchemy import create_engine, text
 
 from kit.api import call
+from kit.certificates import Authority
+from kit.command_line import run
 from kit.load import Load
 from kit.pgbouncer import PROGRAM, PgBouncer
 from kit.server import stored, wait_until
+from kit.soap import envelope, new_id
 from kit.store import Store, new_engine, receipt
-from kit.wire import get
+from kit.wire import get, post
 from receiptd.store.database.engine import open_engine
 from receiptd.store.database.postgresql import STATEMENT_TIMEOUT
 from receiptd.store.retention import Elsewhere, Pruning
@@ -91,3 +94,28 @@ def test_what_is_old_is_deleted_by_one_at_a_time(pgbouncer):
     # The lock went with its transaction, although the server's sessions go on.
     Pruning(engine, tomorrow).run()
     engine.dispose()
+
+
+def test_the_certificate_of_the_server_is_verified(serve, tmp_path, database):
+    folder = tmp_path / "certificates"
+    folder.mkdir()
+    ours, other = Authority(folder), Authority(folder, "another authority")
+    pgbouncer = PgBouncer(database, tls=ours.issue("localhost", "server"))
+    try:
+        verified = {"sslmode": "verify-full", "sslrootcert": str(ours.file)}
+        server = serve("", options=("--database", pgbouncer.url_with_tls(**verified)))
+        assert (
+            b"<Report>0</Report>"
+            in post(server.port, envelope(new_id(), username=None, pin=None)).body
+        )
+        assert len(stored(database)) == 1
+        for wrong, says in (
+            ({"sslrootcert": str(other.file)}, "certificate verify failed"),
+            ({"host": "db.example"}, 'does not match host name "db.example"'),
+        ):
+            url = pgbouncer.url_with_tls(**verified | wrong)
+            refused = run("receipts", "list", "--database", url)
+            assert refused.exit_code == 1
+            assert says in refused.stderr
+    finally:
+        pgbouncer.stop()
