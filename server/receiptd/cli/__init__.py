@@ -14,6 +14,7 @@ import click
 from receiptd import __version__
 from receiptd.cli.api_token import api_token
 from receiptd.cli.check_config import check_config
+from receiptd.cli.copying import copy
 from receiptd.cli.daemon import forwarder, init, serve, upgrade, worker
 from receiptd.cli.dead_letters import dead
 from receiptd.cli.easysms import easysms_url
@@ -62,6 +63,7 @@ def db() -> None:
 
 
 db.add_command(upgrade)
+db.add_command(copy)
 receipts.add_command(tail)
 receipts.add_command(export)
 for command in (dead, replay, replays):
