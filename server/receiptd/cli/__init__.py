@@ -24,6 +24,7 @@ from receiptd.cli.group import CommandLine
 from receiptd.cli.lists import receipts, rejected
 from receiptd.cli.messages import message
 from receiptd.cli.pruning import prune
+from receiptd.cli.receipt_import import import_receipts
 from receiptd.cli.replays import replay, replays
 from receiptd.cli.simulation import simulate
 from receiptd.cli.spool import spool
@@ -66,6 +67,7 @@ db.add_command(upgrade)
 db.add_command(copy)
 receipts.add_command(tail)
 receipts.add_command(export)
+receipts.add_command(import_receipts)
 for command in (dead, replay, replays):
     forward.add_command(command)
 for command in (
