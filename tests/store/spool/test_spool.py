@@ -425,11 +425,11 @@ def test_a_whole_record_that_means_nothing_is_damage(tmp_path):
 
 def test_a_newer_format_is_left_alone(tmp_path):
     data, _ = one_segment(tmp_path / "other")
-    spool = adopted_from(tmp_path / "spool", data.replace(b"spool 1", b"spool 2", 1))
+    spool = adopted_from(tmp_path / "spool", data.replace(b"spool 2", b"spool 3", 1))
     assert drain(spool) == []
     ((path, text),) = spool.unusable.items()
-    assert text == "is of the format 2: upgrade receiptd"
-    assert path.read_bytes().startswith(b"receiptd spool 2")
+    assert text == "is of the format 3: upgrade receiptd"
+    assert path.read_bytes().startswith(b"receiptd spool 3")
 
 
 def test_an_empty_file_is_nothing(tmp_path):
