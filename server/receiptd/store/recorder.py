@@ -16,12 +16,13 @@ from receiptd.message import Message
 from receiptd.receipt import ACCEPTED, Outcome, Receipt, Rejection, Verdict, distinct
 from receiptd.store.candidates import report_of
 from receiptd.store.database.errors import cause
-from receiptd.store.matching import Match, Policy, verdict_of
+from receiptd.store.matching import Match, Policy
 from receiptd.store.posts import PostWriter, Shared
 from receiptd.store.registering import Registering
 from receiptd.store.rows import RECEIPT_COLUMNS, receipt_row
 from receiptd.store.schema import iso
 from receiptd.store.statements import Statements
+from receiptd.store.verdicts import verdict_of
 
 
 class Submission(NamedTuple):
