@@ -22,6 +22,7 @@ from sqlalchemy import create_engine, select
 from kit.warm import Process
 from receiptd.store.database.engine import open_engine
 from receiptd.store.database.migrating import upgrade
+from receiptd.store.posts import whole
 from receiptd.store.rows import receipt_json, rejection_json
 from receiptd.store.schema import receipts, rejected_posts
 
@@ -158,7 +159,7 @@ class Server:
     def _rows(self, table: Any, shape: Callable[[Any], dict[str, Any]]) -> list[dict[str, Any]]:
         engine = open_engine(f"sqlite:///{self.database}", writes=False)
         with engine.connect() as connection:
-            rows = connection.execute(select(table).order_by(table.c.id)).mappings().all()
+            rows = connection.execute(whole(table).order_by(table.c.id)).mappings().all()
         engine.dispose()
         return [shape(row) for row in rows]
 

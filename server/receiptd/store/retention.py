@@ -4,6 +4,7 @@ What is deleted:
 
 - receipts received before the limit, whatever they are about: a message keeps the state that
   they made;
+- the posts that brought several of these, each with the last of its receipts;
 - the events of before it;
 - rejected posts received before it (their own quota holds as well);
 - messages, one recipient at a time, that were registered before it, are final and have no
@@ -46,7 +47,8 @@ from receiptd.store.database.server_lock import open_lock
 from receiptd.store.database.write_turns import WriteTurns
 from receiptd.store.event_retention import event_is_free, message_is_free, receipt_is_free
 from receiptd.store.event_tables import events
-from receiptd.store.schema import aliases, messages, receipts, rejected_posts
+from receiptd.store.posts import is_unused
+from receiptd.store.schema import aliases, messages, posts, receipts, rejected_posts
 
 SHARE = 0.2
 """Of the time, how much the deleting may keep others from writing."""
@@ -74,6 +76,8 @@ class Pruned:
     receipts: int = 0
     rejected_posts: int = 0
     messages: int = 0
+    posts: int = field(default=0, compare=False)
+    """Of `posts`: each goes with the last of its receipts."""
     events: int = field(default=0, compare=False)
     held: int = field(default=0, compare=False)
     """Old receipts that stay since a destination has not been told of them yet."""
@@ -124,6 +128,7 @@ class Pruning:
             with nullcontext() if self._dry_run else _alone(reader, self._url):
                 for table, time in (
                     (receipts, "received_at"),
+                    (posts, "received_at"),
                     (rejected_posts, "received_at"),
                     (messages, "registered_at"),
                     (events, "at"),
@@ -146,6 +151,8 @@ class Pruning:
             goes &= self._spent() & message_is_free()
         elif table is receipts:
             goes &= receipt_is_free()
+        elif table is posts:
+            goes &= is_unused()
         elif table is events:
             goes &= event_is_free()
         with reader.connect() as connection:

@@ -28,8 +28,9 @@ from receiptd.store.recorder import (
     Submission,
     as_rejections,
 )
-from receiptd.store.spool.fallback import Backlog, Fallback
+from receiptd.store.spool.fallback import Fallback
 from receiptd.store.spool.folder import Spool, default_folder
+from receiptd.store.spool.outage import Backlog
 
 __all__ = ["LARGEST_BATCH", "Backlog", "Quota", "Result", "Stored", "Submission", "Writer"]
 
