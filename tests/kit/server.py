@@ -50,9 +50,11 @@ def wait_until(condition: Callable[[], T], what: str, deadline: float | None = N
     `DEADLINE` unless given."""
     deadline = deadline or DEADLINE
     end = time.monotonic() + deadline
+    pause = 0.005
     while not (value := condition()):
         assert time.monotonic() < end, f"{what}: not within {deadline} s"
-        time.sleep(0.01)
+        time.sleep(pause)
+        pause = min(pause * 1.2, 0.1)  # what takes long need not be asked for all the time
     return value
 
 
