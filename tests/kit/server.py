@@ -36,8 +36,12 @@ pin = "BLUE.music"
 """
 """The endpoint that the vendor's own examples are for."""
 
-DEADLINE = 20.0
+DEADLINE = 45.0
 """Seconds that any awaited thing may take, on the slowest machine."""
+
+SOON = 20.0
+"""Seconds within which happens what has a limit of its own, of a few seconds. It is longer than on
+the slowest machine, and shorter than what would be waited for without that limit."""
 
 PATH = os.environ.get("PYTHONPATH")
 """Where this process finds modules beside the installed ones."""
