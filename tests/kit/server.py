@@ -105,7 +105,10 @@ class Server:
         def listening() -> re.Match[str] | None:
             text = self.log_file.read_bytes()[offset:].decode()
             assert self.process.poll() is None, f"the server ended:\n{text}"
-            return re.search(r"listening on (http://127\.0\.0\.1:(\d+))", text)
+            # Up to the last line of its start: a test may look for any of them.
+            return re.search(
+                r"(?s)listening on (http://127\.0\.0\.1:(\d+)).*the API and /metrics", text
+            )
 
         try:
             found = wait_until(listening, "the server listens")

@@ -24,6 +24,10 @@ needs_wrk = pytest.mark.skipif(
     shutil.which("wrk") is None, reason="wrk is not on PATH: it makes the benchmark's load"
 )
 
+TOO_BUSY = ("no receipt was taken", "the database did not store meanwhile")
+"""What it says, in a measurement of a second, of a machine that does too much else: then it is run
+again."""
+
 
 @pytest.fixture
 def bench(tmp_path):
@@ -42,11 +46,13 @@ def bench(tmp_path):
             env=os.environ | {"BENCH_DIR": str(folder)} | given | environment,
         )
         try:
-            output, errors = process.communicate(timeout=300)
+            output, errors = process.communicate(timeout=250)
         finally:
             process.terminate()  # and not kill: it ends what it started
             process.wait(60)
         assert not folder.exists() or not list(folder.iterdir())
+        if process.returncode == 1 and any(each in errors for each in TOO_BUSY):
+            return run(*arguments, **environment)
         return process.returncode, output, errors
 
     return run
