@@ -24,20 +24,20 @@ needs_wrk = pytest.mark.skipif(
     shutil.which("wrk") is None, reason="wrk is not on PATH: it makes the benchmark's load"
 )
 
-TOO_BUSY = ("no receipt was taken", "the database did not store meanwhile")
-"""What it says, in a measurement of a second, of a machine that does too much else: then it is run
-again."""
-
 
 @pytest.fixture
 def bench(tmp_path):
-    """Runs `scripts/bench` in a folder of its own, which is empty again afterwards."""
+    """Runs `scripts/bench` in a folder of its own, which is empty again afterwards.
+
+    Where it could not measure, it runs again: with a second for a measurement, a machine that does
+    much else may be too busy. That something is not kept is another matter, and said so.
+    """
     folder = tmp_path / "bench"
     # scripts/test has made one environment for all. To make another takes half a minute.
     has_all = all(map(find_spec, ("fastapi", "flask", "gunicorn", "uvicorn")))
     given = {"BENCH_VENV": sys.prefix} if has_all else {}
 
-    def run(*arguments, **environment):
+    def once(*arguments, **environment):
         process = subprocess.Popen(
             ["/bin/bash", str(ROOT / "scripts" / "bench"), *arguments],
             stdout=subprocess.PIPE,
@@ -51,9 +51,14 @@ def bench(tmp_path):
             process.terminate()  # and not kill: it ends what it started
             process.wait(60)
         assert not folder.exists() or not list(folder.iterdir())
-        if process.returncode == 1 and any(each in errors for each in TOO_BUSY):
-            return run(*arguments, **environment)
         return process.returncode, output, errors
+
+    def run(*arguments, **environment):
+        for _ in range(3):
+            code, output, errors = once(*arguments, **environment)
+            if code != 1 or "NOT KEPT" in output + errors:
+                break
+        return code, output, errors
 
     return run
 

@@ -116,7 +116,7 @@ class Impatient(Server):
         """Start it with less patience."""
         code = (
             "from receiptd import cli; from receiptd.daemon import supervisor; "
-            "supervisor.HUNG = 5; cli.main()"
+            "supervisor.HUNG = 12; cli.main()"
         )
         return super().spawn([arguments[0], "-c", code, *arguments[3:]], log)
 
