@@ -16,8 +16,11 @@ from typing import IO
 import pytest
 
 from kit.load import Load, answers, flood, request
-from kit.server import CSOFT, Server, wait_until
+from kit.server import CSOFT, SOON, Server, wait_until
 from kit.wire import get, post, receive
+
+OVER = "the time to stop is over"
+"""What the log says where the server ended by its deadline, not by itself."""
 
 
 @pytest.fixture(params=[1, 2], ids=["one process", "two workers"])
@@ -48,9 +51,8 @@ def test_under_load_everybody_is_answered_and_all_that_is_acknowledged_is_stored
     load = Load(server.port)
     wait_until(lambda: len(load.acknowledged) > 300, "the load runs")
 
-    began = time.monotonic()
     assert server.stop() == 0
-    assert time.monotonic() - began < 5
+    assert OVER not in server.log
     load.join()
 
     assert load.unanswered == []
@@ -136,12 +138,11 @@ def test_what_is_no_whole_request_does_not_hold_the_end(serve, begun):
     with closing(connect(server)) as connection:
         connection.sendall(begun)
         wait_until(lambda: get(server.port, "/healthz").status == 200, "it was read")
-        began = time.monotonic()
         server.process.send_signal(signal.SIGTERM)
         # Closed, not reset.
         assert connection.recv(1000) == b""
         assert server.process.wait(20) == 0
-        assert time.monotonic() - began < 4
+    assert OVER not in server.log
     assert stored(server) == []
 
 
@@ -161,7 +162,7 @@ def test_who_sends_on_and_on_without_a_whole_request_does_not_hold_the_end(serve
 
         wait_until(ended, "the connection ends")
         assert server.process.wait(20) == 0
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < SOON
 
 
 def test_a_client_that_never_reads_is_cut_off_at_the_deadline(serve):
@@ -174,7 +175,7 @@ def test_a_client_that_never_reads_is_cut_off_at_the_deadline(serve):
         began = time.monotonic()
         server.process.send_signal(signal.SIGTERM)
         server.process.wait(20)
-        assert 0.5 < time.monotonic() - began < 4
+        assert 0.5 < time.monotonic() - began < SOON
         assert "the time to stop is over" in server.log
 
 
@@ -194,7 +195,7 @@ def test_who_waits_for_a_database_that_hangs_is_no_reason_to_wait_longer(serve):
             began = time.monotonic()
             # Not everybody was answered.
             assert server.stop() == 1
-            assert time.monotonic() - began < 4
+            assert time.monotonic() - began < SOON
     assert "1 requests stay without an answer" in server.log
     assert 'not acknowledged, no provider was told "received"' in server.log
 

@@ -14,7 +14,7 @@ from threading import Event, Thread
 import pytest
 from sqlalchemy.exc import OperationalError
 
-from kit.server import wait_until
+from kit.server import SOON, wait_until
 from kit.store import AT, Store, new_engine, on_sqlite, receipt, rejection
 from receiptd.message import Message
 from receiptd.receipt import ACCEPTED, Outcome, State
@@ -119,7 +119,7 @@ def test_while_it_is_locked_nobody_waits_for_it(lock, tmp_path):
         begun = time.monotonic()
         for number in range(20):
             store.outcomes(receipt(f"M{number}"))
-        assert time.monotonic() - begun < 2
+        assert time.monotonic() - begun < SOON, "each would wait for two seconds"
     recovered(store)
     assert len(ids(store)) == 21
     store.writer.stop()
@@ -710,7 +710,7 @@ def test_a_log_that_somebody_reads_is_not_waited_for(open_store, tmp_path):
         store.outcomes(receipt("B"))
         begun = time.monotonic()
         assert not connection.truncate_log()
-        assert time.monotonic() - begun < 1
+        assert time.monotonic() - begun < 4, "SQLite's own way is to wait for five"
     assert connection.truncate_log()
     assert (tmp_path / "receipts.db-wal").stat().st_size == 0
     assert ids(store) == ["A", "B"]

@@ -164,10 +164,10 @@ def test_one_that_ends_the_process_does_so_a_few_times_only(engine, tmp_path, at
     spooled(tmp_path / "spool", [*others[:at], "poison", *others[at:]])
     url = engine.url.render_as_string(hide_password=False)
     died = tmp_path / "died"
+    processes = multiprocessing.get_context("forkserver")
+    processes.set_forkserver_preload(["kit.poison"])
     for _ in range(3 + TRIES + 1):
-        process = multiprocessing.get_context("spawn").Process(
-            target=drain_and_die, args=(url, tmp_path / "spool", died)
-        )
+        process = processes.Process(target=drain_and_die, args=(url, tmp_path / "spool", died))
         process.start()
         process.join(30)
         if process.exitcode == 0:
