@@ -19,7 +19,7 @@ from receiptd.receipt import Receipt
 from receiptd.store import event_reader, forward_state
 from receiptd.store.messages import message_with_receipts
 from receiptd.store.paging import Page, one_row, page, pieces
-from receiptd.store.posts import is_unused
+from receiptd.store.posts import is_unused, whole
 from receiptd.store.queries import RECEIPTS, ReceiptFilter, each_receipt, receipts_page
 from receiptd.store.retention import PEEK, Pruned, Pruning
 from receiptd.store.schema import posts, receipts
@@ -135,11 +135,10 @@ def test_pages_are_bounded_by_the_posts_that_they_show(engine, store):
 @on_sqlite
 def test_a_list_reads_posts_by_their_ids_and_nothing_twice(engine, store):
     store.put(batch(2))
+    statement = whole(receipts).order_by(receipts.c.id.desc()).limit(9)
+    text = str(statement.compile(engine, compile_kwargs={"literal_binds": True}))
     with engine.connect() as connection:
-        plan = connection.exec_driver_sql(
-            "EXPLAIN QUERY PLAN SELECT id, coalesce((SELECT posts.raw FROM posts "
-            "WHERE posts.id = receipts.post_id), raw) FROM receipts ORDER BY id DESC LIMIT 9"
-        ).all()
+        plan = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {text}").all()
     assert [row[3] for row in plan] == [
         "SCAN receipts",
         "CORRELATED SCALAR SUBQUERY 1",

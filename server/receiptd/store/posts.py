@@ -11,18 +11,22 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, Engine, Select, Table, exists, func, select
+from sqlalchemy import ColumnElement, Connection, Engine, Select, Table, case, exists, func, select
 
 from receiptd.receipt import Outcome, Receipt, Verdict
 from receiptd.store.database.engine import fetch
 from receiptd.store.schema import posts, receipts
 
-RAW: ColumnElement[bytes] = func.coalesce(
+_SHARED = (
     select(posts.c.raw)
     .where(posts.c.id == receipts.c.post_id)
     .correlate(receipts)
-    .scalar_subquery(),
-    receipts.c.raw,
+    .scalar_subquery()
+)
+
+# In the words of SQL `coalesce(_SHARED, raw)`; but nothing is looked up for those that are alone.
+RAW: ColumnElement[bytes] = case(
+    (receipts.c.post_id.is_(None), receipts.c.raw), else_=func.coalesce(_SHARED, receipts.c.raw)
 )
 """The post of a row of `receipts`, wherever it is stored."""
 
