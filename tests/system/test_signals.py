@@ -22,6 +22,9 @@ from kit.wire import get, post, receive
 OVER = "the time to stop is over"
 """What the log says where the server ended by its deadline, not by itself."""
 
+PATIENT = "[server]\nstop_timeout = 60\n"
+"""For a server that has much to answer before it ends, on a machine that does much else."""
+
 
 @pytest.fixture(params=[1, 2], ids=["one process", "two workers"])
 def workers(request) -> int:
@@ -47,7 +50,7 @@ def stored(server: Server) -> list[str]:
 
 
 def test_under_load_everybody_is_answered_and_all_that_is_acknowledged_is_stored(serve, workers):
-    server = serve(options=("--workers", str(workers)))
+    server = serve(PATIENT, options=("--workers", str(workers)))
     load = Load(server.port)
     wait_until(lambda: len(load.acknowledged) > 300, "the load runs")
 
@@ -115,7 +118,7 @@ def test_a_request_that_comes_right_behind_the_signal_is_answered(serve):
 
 
 def test_requests_that_were_sent_one_behind_the_other_are_all_answered(serve):
-    server = serve()
+    server = serve(PATIENT)
     server.process.send_signal(signal.SIGSTOP)
     with closing(connect(server)) as connection:
         connection.sendall(b"".join(request(f"P{number}") for number in range(50)))
