@@ -66,9 +66,9 @@ class Webhook(Destination):
 
     async def send(self, delivery: Delivery) -> Sequence[Outcome]:
         """Make the request; its answer is about all of its events."""
+        from receiptd.forward.destinations.connecting import describe
         from receiptd.forward.destinations.faults import judge
         from receiptd.forward.destinations.formats import content
-        from receiptd.forward.destinations.http_client import describe
 
         what = content(self.config, delivery)
         now = datetime.now(UTC)
