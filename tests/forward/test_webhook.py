@@ -7,7 +7,7 @@ import ssl
 import threading
 import time
 from contextlib import contextmanager, suppress
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from email.utils import format_datetime
 from urllib.parse import parse_qs, urlsplit
 
@@ -16,85 +16,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from standardwebhooks import Webhook as Signer
 from twisted.internet import reactor
-from twisted.internet.defer import Deferred
 
 from kit.certificates import Authority
+from kit.events import MESSAGE, NOW, RECEIPT, event
 from kit.receiver import SECRET, receiver
 from receiptd.config import Forward
 from receiptd.forward.destinations import Fault, kannel
 from receiptd.forward.destinations.faults import Answer, judge, seconds
 from receiptd.forward.destinations.webhook import Webhook
-from receiptd.forward.events import Delivery, Event
-from receiptd.forward.trial import made_up
-
-NOW = datetime(2026, 11, 25, 13, 13, 18, 571100, tzinfo=UTC)
-
-RECEIPT = {
-    **made_up().receipt,
-    "id": 7,
-    "provider": "csoft",
-    "endpoint": "soap",
-    "message_id": "4A2E 3C10/ü",
-    "recipient": "+447700912345",
-    "sender": "Shop & Co",
-    "code": "0",
-    "description": "Delivered",
-    "reported_at": "2009-06-09T10:52:00Z",
-}
-MESSAGE = {
-    "provider": "csoft",
-    "message_id": "A",
-    "state": "DELIVERED",
-    "final": True,
-    "state_at": "2009-06-09T10:52:00Z",
-    "recipient": "447700912345",
-    "sender": None,
-    "reference": "order-1",
-    "parts": None,
-    "delivered": 1,
-    "price": None,
-    "registered_at": "2009-06-09T10:50:00Z",
-}
-
-
-def event(number=5, **more):
-    fields = {
-        "type": "receipt.stored",
-        "at": NOW,
-        "receipt": RECEIPT,
-        "message": None,
-        "lanes": (),
-        "raw": b"<post>",
-    } | more
-    return Event(number, **fields)
-
-
-@pytest.fixture(scope="module")
-def in_reactor():
-    """Runs coroutines in the reactor, in a thread of its own."""
-    thread = threading.Thread(
-        target=reactor.run, kwargs={"installSignalHandlers": False}, daemon=True
-    )
-    thread.start()
-
-    def run(function, *arguments):
-        done = threading.Event()
-        results = []
-
-        def begin():
-            Deferred.fromCoroutine(function(*arguments)).addBoth(results.append).addBoth(
-                lambda _: done.set()
-            )
-
-        reactor.callFromThread(begin)
-        assert done.wait(20)
-        if hasattr(results[0], "raiseException"):
-            results[0].raiseException()
-        return results[0]
-
-    yield run
-    reactor.callFromThread(reactor.stop)
-    thread.join(20)
+from receiptd.forward.events import Delivery
 
 
 @pytest.fixture

@@ -110,6 +110,7 @@ class RabbitMq(Broker):
             f"load_definitions = {folder}/definitions.json",
             "log.console = true",
             "log.file = false",
+            "max_message_size = 65536",
             "vm_memory_high_watermark.relative = 0.9",
             "disk_free_limit.absolute = 1MB",
         ]

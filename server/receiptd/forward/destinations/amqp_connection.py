@@ -76,7 +76,11 @@ class Connection(TwistedProtocolConnection):
             ready.errback(error or AMQPConnectionError("the connection broke off"))
 
     def connectionLost(self, reason: Failure) -> None:
-        """It has ended."""
+        """It has ended. What the broker said before counts, which pika forgets."""
+        said = self._impl._error
+        if said is not None:
+            self._on_connection_failed(self._impl, said)
+            reason = Failure(said)
         super().connectionLost(reason)
         if self.closed is not None:
             self.closed.addErrback(lambda _: None)

@@ -41,6 +41,8 @@ def describe(problem: BaseException) -> str:
         return f"its host cannot be found: {problem}"
     if isinstance(problem, error.ConnectionRefusedError):
         return "the connection is refused"
+    if isinstance(problem, error.ConnectionDone | error.ConnectionLost):
+        return "the connection was closed"
     if isinstance(problem, ResponseFailed):
         return "the answer broke off"
     text = str(problem) or type(problem).__name__
