@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
 import socket
 import threading
 from contextlib import contextmanager
@@ -260,7 +261,7 @@ def test_what_is_no_broker_is_left_in_time(link, said):
 
 def test_while_the_broker_is_out_of_memory_nothing_is_taken_and_nothing_waits(rabbit, queue, link):
     destination = link(rabbit.url, timeout="1s")
-    assert destination.send(event(1))[0] == TAKEN
+    wait_until(lambda: destination.send(event(1)) == [TAKEN], "it is connected")
     rabbit.control("set_vm_memory_high_watermark", "0")
     try:
         # The first that it is sent it may still take.
@@ -280,6 +281,21 @@ def forward(rabbit):
         f'[[forward]]\nname = "app"\nurl = "{rabbit.url}"\ntypes = ["receipt.stored"]\n'
         'timeout = "2s"\nbatch = 20\n'
     )
+
+
+def test_a_broker_that_hangs_is_left_in_time_and_found_again(rabbit, queue, link):
+    destination = link(rabbit.url, timeout="1s", batch=3)
+    wait_until(lambda: destination.send(event(1)) == [TAKEN], "it is connected")
+    rabbit.tell(signal.SIGSTOP)
+    try:
+        outcomes = destination.send(event(2), event(3))
+        assert {each.fault for each in outcomes} == {Fault.DESTINATION}
+        assert destination.send(event(2))[0].fault is Fault.DESTINATION
+    finally:
+        rabbit.tell(signal.SIGCONT)
+    wait_until(lambda: destination.send(event(2), event(3)) == [TAKEN] * 2, "it goes on")
+    found = list(dict.fromkeys(ids(queue())))
+    assert found == ["evt_abc_1", "evt_abc_2", "evt_abc_3"]
 
 
 def test_through_restarts_of_both_sides_nothing_is_missing_and_lanes_keep_their_order(

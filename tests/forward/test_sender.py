@@ -422,6 +422,23 @@ def test_events_travel_in_batches_and_a_bad_one_harms_no_other(sending, store):
     assert all(each.batched for each in one.destination.deliveries)
 
 
+def test_one_that_a_broker_never_takes_keeps_no_other_back(sending, store, monkeypatch):
+    """Of a batch to a broker each event has an outcome of its own."""
+    monkeypatch.setattr("receiptd.forward.outbox.WINDOW", 30)
+    monkeypatch.setattr("receiptd.forward.sender.PAGE", 10)
+    one = sending(batch=10)
+    one.destination.answer = lambda delivery: [
+        AWAY if about(each) == "unheard" else TAKEN for each in delivery.events
+    ]
+    stored(store, "unheard")
+    for first in range(0, 100, 20):
+        store.put(*([receipt(f"m{number}")] for number in range(first, first + 20)))
+        one.run(2)
+    assert sorted(one.ids) == list(range(2, 102))
+    assert [(each.event_id, each.status) for each in one.parked] == [(1, "retry")]
+    assert one.status.state == "sending"
+
+
 def test_a_batch_is_the_same_when_it_is_sent_again(sending, store):
     one = sending(batch=10, concurrency=1)
     one.destination.answer = lambda _: AWAY

@@ -71,6 +71,11 @@ class Broker:
                 raise AssertionError((self.folder / "output").read_text()[-3000:])
             time.sleep(0.1)
 
+    def tell(self, number: int) -> None:
+        """Send a signal to it, and to all that it has started."""
+        assert self.process is not None
+        os.killpg(self.process.pid, number)
+
     def stop(self, how: int = signal.SIGTERM) -> None:
         """End it, and all that it has started."""
         process, self.process = self.process, None

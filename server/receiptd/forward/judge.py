@@ -163,7 +163,7 @@ class Judge:
             if item.attempts > 1 and self._taken > item.seen:
                 item.lonely += 1
             item.seen = self._taken
-            if item.lonely >= LONELY and len(items) == 1:
+            if item.lonely >= LONELY and (len(items) == 1 or len(failed) < len(items)):
                 item.lonely = 0
                 self._refused(outbox, item, outcome, now)
                 continue

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Coroutine, Sequence
+from contextlib import suppress
 from threading import Thread
 from typing import TYPE_CHECKING, Any
 
@@ -38,6 +39,9 @@ if TYPE_CHECKING:
     from receiptd.config.forward import Forward
 
 PORT = 4222
+
+ENDING = 1.0
+"""Seconds that a server has to let a connection end."""
 
 _TOO_LARGE = 10054
 """JetStream's err_code where a message is larger than its stream takes."""
@@ -114,7 +118,7 @@ class Nats(Destination):
                 asyncio.wait_for(self._publish_all(delivery, outcomes), self._timeout)
             )
         except TimeoutError:
-            pass
+            await self._in_loop(self._drop())
         except (Exception, CancelledError) as error:
             text = self._said(error)
         late = Outcome(Fault.DESTINATION, text)
@@ -186,6 +190,12 @@ class Nats(Destination):
                 client = self._client = await self._connect()
             return client
 
+    async def _drop(self) -> None:
+        """End the connection, of which nothing is heard: the next attempt makes a new one."""
+        client, self._client = self._client, None
+        if client is not None:
+            await _end(client)
+
     async def _connect(self) -> Client:
         """Connect to the first of the hosts that can be, in any order."""
         hosts = list(self._address.hosts)
@@ -208,16 +218,28 @@ class Nats(Destination):
             credentials = {"user": user, "password": password}
         elif user is not None:
             credentials = {"token": user}
-        await client.connect(
-            f"{'tls' if self._tls else 'nats'}://{name}:{port}",
-            name=f"receiptd forward {self.config.name}",
-            # What waits is kept by us, in its order, and not by the library.
-            allow_reconnect=False,
-            connect_timeout=max(seconds, 0.1),
-            error_cb=_nothing,
-            **({"tls": context(self._options), "tls_hostname": host} if self._tls else {}),
-            **credentials,
-        )
+        connecting = True
+
+        async def failed(error: Exception) -> None:
+            """Otherwise it would try again by itself for minutes."""
+            if connecting:
+                raise error
+
+        try:
+            await client.connect(
+                f"{'tls' if self._tls else 'nats'}://{name}:{port}",
+                name=f"receiptd forward {self.config.name}",
+                # What waits is kept by us, in its order, and not by the library.
+                allow_reconnect=False,
+                connect_timeout=max(seconds, 0.1),
+                error_cb=failed,
+                **({"tls": context(self._options), "tls_hostname": host} if self._tls else {}),
+                **credentials,
+            )
+        except BaseException:
+            await _end(client)
+            raise
+        connecting = False
         return client
 
     def _said(self, error: BaseException) -> str:
@@ -234,9 +256,7 @@ class Nats(Destination):
             return
 
         async def end() -> None:
-            client, self._client = self._client, None
-            if client is not None:
-                await client.close()
+            await self._drop()
             loop.stop()
 
         asyncio.run_coroutine_threadsafe(end(), loop)
@@ -253,5 +273,7 @@ class _Secured(Client):
         return found
 
 
-async def _nothing(_error: Exception) -> None:
-    """What goes wrong is raised where it matters as well."""
+async def _end(client: Client) -> None:
+    """Close the connection of `client`, as far as that can be done in a moment."""
+    with suppress(Exception):
+        await asyncio.wait_for(client.close(), ENDING)
