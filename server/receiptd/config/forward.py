@@ -115,7 +115,9 @@ class Forward(BaseModel):
         examples=["app"],
     )
     url: str = Field(
-        description="Where events go: https://… is a webhook.",
+        repr=False,  # a broker's may have a password in it
+        description="Where events go: https://… is a webhook; amqps://… (RabbitMQ), kafka://… and "
+        "tls://… or nats://… (NATS JetStream) are brokers, which have keys of their own.",
         examples=["https://app.example.com/receipts"],
     )
     secret: Annotated[list[SecretStr], BeforeValidator(one_or_many), AfterValidator(_keys)] = (

@@ -25,13 +25,13 @@ from receiptd.config.errors import Misfit
 from receiptd.forward.destinations import TAKEN, Destination, Fault, Outcome
 from receiptd.forward.destinations.amqp_connection import Connection, connect, why
 from receiptd.forward.destinations.broker import (
+    Address,
     TlsOptions,
     check_common,
     check_template,
     fill,
     in_the_clear,
     messages,
-    no_tls,
     shown,
 )
 from receiptd.forward.destinations.connecting import describe
@@ -87,23 +87,19 @@ class Amqp(Destination):
 
         :raises Misfit: where keys do not go together.
         """
-        address = check_common(config, port=PLAIN_PORT, several=False, networks=True)
+        address = _address(config)
         if "/" in address.path:
             text = (
                 "has more than a virtual host behind the host: write a / in its name as %2F, "
                 "and the exchange as exchange = "
             )
             raise Misfit([(("url",), f'{text}"..."')])
-        if config.url.startswith("amqps:"):
-            return ()
-        no_tls(config, "amqps://... speaks TLS")
-        return in_the_clear(address)
+        return () if _speaks_tls(config) else in_the_clear(address)
 
     def __init__(self, config: Forward, reactor: Any) -> None:
         super().__init__(config, reactor)
-        self._tls = config.url.startswith("amqps:")
-        port = TLS_PORT if self._tls else PLAIN_PORT
-        self._address = check_common(config, port=port, several=False, networks=True)
+        self._tls = _speaks_tls(config)
+        self._address = _address(config)
         self._options: Amqp.Options = config.options
         self._timeout = config.timeout.total_seconds()
         self._parameters = ConnectionParameters(
@@ -255,6 +251,16 @@ class Amqp(Destination):
         connection, self._connection = self._connection, None
         if connection is not None:
             await connection.end()
+
+
+def _speaks_tls(config: Forward) -> bool:
+    return config.url.startswith("amqps:")
+
+
+def _address(config: Forward) -> Address:
+    if _speaks_tls(config):
+        return check_common(config, port=TLS_PORT, clear=None, networks=True)
+    return check_common(config, port=PLAIN_PORT, clear="amqps://... speaks it", networks=True)
 
 
 def _first(failure: Failure) -> Failure:

@@ -90,9 +90,12 @@ def _host(text: str, port: int) -> tuple[str, int]:
     return parts.hostname, given or port
 
 
-def check_common(config: Forward, *, port: int, several: bool, networks: bool) -> Address:
+def check_common(
+    config: Forward, *, port: int, clear: str | None, several: bool = False, networks: bool = False
+) -> Address:
     """Check what all brokers have in common; what the URL says.
 
+    :param clear: how TLS would be spoken, where it is not.
     :param networks: whether it can be held to networks.
     :raises Misfit: where keys do not fit a broker.
     """
@@ -113,6 +116,8 @@ def check_common(config: Forward, *, port: int, several: bool, networks: bool) -
     except ValueError as error:
         raise Misfit([(("url",), str(error))]) from None
     options: TlsOptions = config.options
+    if clear is not None:
+        _check_no_tls(options, clear)
     if options.key and not options.certificate:
         raise Misfit([(("key",), "is of a certificate: name that too, as certificate")])
     try:
@@ -123,13 +128,9 @@ def check_common(config: Forward, *, port: int, several: bool, networks: bool) -
     return address
 
 
-def no_tls(config: Forward, remedy: str) -> None:
-    """Check that no keys of TLS are given where it is not spoken.
-
-    :raises Misfit: where one is.
-    """
+def _check_no_tls(options: TlsOptions, remedy: str) -> None:
     for key in ("ca", "certificate", "key"):
-        if getattr(config.options, key):
+        if getattr(options, key):
             raise Misfit([((key,), f"is for TLS alone, which is not spoken: {remedy}")])
 
 

@@ -25,7 +25,6 @@ from receiptd.forward.destinations.broker import (
     in_the_clear,
     key_of,
     messages,
-    no_tls,
     shown,
 )
 from receiptd.forward.destinations.connecting import describe
@@ -88,7 +87,7 @@ class Kafka(Destination):
 
         :raises Misfit: where keys do not go together.
         """
-        address = check_common(config, port=PORT, several=True, networks=False)
+        address = _address(config)
         options: Kafka.Options = config.options
         if address.path:
             raise Misfit([(("url",), 'has a path: the topic is given as topic = "..."')])
@@ -97,14 +96,11 @@ class Kafka(Destination):
         if options.mechanism and address.user is None:
             text = "is for a user and password, which the URL has not: kafka://user:password@..."
             raise Misfit([(("mechanism",), text)])
-        if options.tls:
-            return ()
-        no_tls(config, "tls = true speaks it")
-        return in_the_clear(address)
+        return () if options.tls else in_the_clear(address)
 
     def __init__(self, config: Forward, reactor: Any) -> None:
         super().__init__(config, reactor)
-        self._address = check_common(config, port=PORT, several=True, networks=False)
+        self._address = _address(config)
         self._options: Kafka.Options = config.options
         self._timeout = config.timeout.total_seconds()
         self._producer: Producer | None = None
@@ -220,6 +216,11 @@ class Kafka(Destination):
         """End; what is under way has ended before."""
         self._stopping = True
         self._producer = None
+
+
+def _address(config: Forward) -> Address:
+    clear = None if config.options.tls else "tls = true speaks it"
+    return check_common(config, port=PORT, clear=clear, several=True)
 
 
 def _fire(done: Deferred[None]) -> None:

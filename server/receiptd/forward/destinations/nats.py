@@ -22,6 +22,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from receiptd.config.errors import Misfit
 from receiptd.forward.destinations import TAKEN, Destination, Fault, Outcome
 from receiptd.forward.destinations.broker import (
+    Address,
     Message,
     TlsOptions,
     check_common,
@@ -30,7 +31,6 @@ from receiptd.forward.destinations.broker import (
     fill,
     in_the_clear,
     messages,
-    no_tls,
     shown,
 )
 from receiptd.forward.events import Delivery
@@ -83,23 +83,20 @@ class Nats(Destination):
 
         :raises Misfit: where keys do not go together.
         """
-        address = check_common(config, port=PORT, several=True, networks=False)
+        address = _address(config)
         if address.path:
             raise Misfit([(("url",), 'has a path: the subject is given as subject = "..."')])
         for name in config.headers:
             if name.lower().startswith("nats-"):
                 raise Misfit([(("headers",), f"{name} is for NATS itself: leave it out")])
-        if config.url.startswith("tls:"):
-            return ()
-        no_tls(config, "tls://... speaks it")
-        return in_the_clear(address)
+        return () if _speaks_tls(config) else in_the_clear(address)
 
     def __init__(self, config: Forward, reactor: Any) -> None:
         super().__init__(config, reactor)
-        self._address = check_common(config, port=PORT, several=True, networks=False)
+        self._address = _address(config)
         self._options: Nats.Options = config.options
         self._timeout = config.timeout.total_seconds()
-        self._tls = config.url.startswith("tls:")
+        self._tls = _speaks_tls(config)
         self._client: Client | None = None
         self._connecting: asyncio.Lock | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -260,6 +257,15 @@ class Nats(Destination):
             loop.stop()
 
         asyncio.run_coroutine_threadsafe(end(), loop)
+
+
+def _speaks_tls(config: Forward) -> bool:
+    return config.url.startswith("tls:")
+
+
+def _address(config: Forward) -> Address:
+    clear = None if _speaks_tls(config) else "tls://... speaks it"
+    return check_common(config, port=PORT, clear=clear, several=True)
 
 
 class _Secured(Client):
