@@ -16,12 +16,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from standardwebhooks import Webhook as Signer
 from twisted.internet import reactor
+from twisted.internet.address import IPv4Address
+from twisted.internet.interfaces import IHostnameResolver
+from zope.interface import implementer
 
 from kit.certificates import Authority
 from kit.events import MESSAGE, NOW, RECEIPT, event
 from kit.receiver import SECRET, receiver
+from kit.server import wait_until
 from receiptd.config import Forward
-from receiptd.forward.destinations import Fault, kannel
+from receiptd.forward.destinations import TAKEN, Fault, kannel
 from receiptd.forward.destinations.faults import Answer, judge, seconds
 from receiptd.forward.destinations.webhook import Webhook
 from receiptd.forward.events import Delivery
@@ -381,3 +385,43 @@ def test_connections_are_used_again(in_reactor):
         in_reactor(several)
         assert len(app.requests) == 5
         assert app.connections == 1
+
+
+@implementer(IHostnameResolver)
+class Names:
+    """Says of every name that it has this address."""
+
+    def __init__(self, address):
+        self.address = address
+
+    def resolveHostName(self, receiver, _name, portNumber=0, *_more):  # noqa: N802, N803
+        receiver.resolutionBegan(self)
+        receiver.addressResolved(IPv4Address("TCP", self.address, portNumber))
+        receiver.resolutionComplete()
+
+
+def test_a_destination_that_changes_its_address_is_found_at_the_new_one(link):
+    names = Names("127.0.0.1")
+    before = reactor.installNameResolver(names)
+    try:
+        with receiver() as old:
+            port = int(old.url.split(":")[2].split("/")[0])
+            url = f"http://app.example.com:{port}/"
+            destination = link(url)
+            held = link(url, networks=["127.0.0.1/32"])
+            for each in (destination, held):
+                assert each.send(event(1)) == [TAKEN]
+        with receiver(port=port, host="127.0.0.2") as new:
+            assert destination.send(event(2))[0].fault is Fault.DESTINATION  # nobody is there
+            names.address = "127.0.0.2"
+            wait_until(lambda: destination.send(event(2)) == [TAKEN], "it is found")
+            assert new.ids()[0] == "evt_abc_2"
+            # Whoever can change a name cannot lead it elsewhere than where it may connect to.
+            asked = len(new.requests)
+            wait_until(
+                lambda: "none of the destination's networks" in held.send(event(3))[0].text,
+                "it is held to its networks",
+            )
+            assert len(new.requests) == asked
+    finally:
+        reactor.installNameResolver(before)
