@@ -13,7 +13,7 @@ from urllib.parse import urlencode
 from sqlalchemy import Connection, Engine
 
 from receiptd.config.forward import Forward
-from receiptd.forward.events import encoded, event_json, event_name
+from receiptd.forward.events import encoded
 from receiptd.forward.filters import Filter, check_words
 from receiptd.forward.shapes import dead_json, replay_json, status_json
 from receiptd.store import event_reader, forward_state
@@ -21,6 +21,7 @@ from receiptd.store.database.engine import open_engine
 from receiptd.store.database.errors import StoreAway, StoreError
 from receiptd.store.database.write_turns import WriteTurns
 from receiptd.store.forward_state import TURN, DeadFilter, NoDestination
+from receiptd.web.api.feeds import check_kept, event_item
 from receiptd.web.api.forward_routes import (
     DeadOrder,
     DeadQuery,
@@ -73,16 +74,9 @@ class ForwardApi:
         base = f"{request.path.decode('iso8859-1')}?"
 
         def read(engine: Engine) -> bytes:
+            check_kept(engine, query.after)
             with engine.connect() as connection:
                 log = event_reader.log(connection)
-                oldest = event_reader.first(connection)
-                if query.after < (oldest - 1 if oldest is not None else log.last):
-                    reached = oldest - 1 if oldest is not None else log.last
-                    raise Problem(
-                        410,
-                        f"the events up to {reached} are deleted by now (store.keep): begin with "
-                        f"after={reached}",
-                    )
                 items: list[bytes] = []
                 at, size = query.after, 0
                 while at < log.last and len(items) < query.limit and size < LARGEST_PAGE:
@@ -92,13 +86,7 @@ class ForwardApi:
                     for event in page:
                         at = event.id
                         if wanted.fits(event) or (not query.types and event.receipt is None):
-                            text = encoded(
-                                {
-                                    "number": event.id,
-                                    "id": event_name(log.store, event.id),
-                                    **event_json(event),
-                                }
-                            )
+                            text = event_item(log.store, event)
                             items.append(text)
                             size += len(text)
                             if len(items) == query.limit or size >= LARGEST_PAGE:
