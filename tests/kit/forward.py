@@ -15,9 +15,9 @@ from receiptd.forward.destinations import TAKEN, Destination, Fault, Outcome
 from receiptd.forward.events import Delivery, Event
 from receiptd.forward.metrics import ForwardMetrics
 from receiptd.forward.sender import Sender
-from receiptd.store import event_reader, forward_state
+from receiptd.store import event_reader, forward_state, forward_status
 from receiptd.store.event_tables import forward_destinations, forward_parked
-from receiptd.store.forward_state import Status
+from receiptd.store.forward_status import Status
 
 AWAY = Outcome(Fault.DESTINATION, "the connection is refused")
 REFUSED = Outcome(Fault.EVENT, "answered 422", "no such order")
@@ -138,7 +138,7 @@ class Sending:
     def status(self) -> Status:
         """How it is."""
         with self.engine.connect() as connection:
-            (found,) = forward_state.statuses(connection)
+            (found,) = forward_status.statuses(connection)
         return found
 
     @property
