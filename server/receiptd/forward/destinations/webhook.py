@@ -46,7 +46,7 @@ class Webhook(Destination):
         # These take a while to import, and check-config needs none of them.
         from standardwebhooks import Webhook as Signer
 
-        from receiptd.config.forward import secret_key
+        from receiptd.config.forward_values import secret_key
         from receiptd.forward.destinations.http_client import Client
 
         self._signers = [Signer(secret_key(each)) for each in config.secret]
