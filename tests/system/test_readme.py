@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from kit.brokers import free_port
 from kit.server import Server, environment, wait_until
 
 ROOT = Path(__file__).parents[2]
@@ -110,6 +111,33 @@ def test_what_it_says_of_the_rest_is_so_as_well(tmp_path):
         assert f'dlr_url = "{run(made, server.port, tmp_path).stdout.strip()}"' in written
     finally:
         server.kill()
+
+
+def test_handing_on_as_it_says(tmp_path):
+    """The four lines. They wait for what has to be there instead of some seconds."""
+    (block,) = blocks("Hand on")
+    listen, application = free_port(), free_port()
+    waiting = "until curl -fs http://127.0.0.1:8080/readyz >/dev/null; do sleep 0.2; done"
+    taken = (
+        "until .venv/bin/receiptd forward status | grep -qE '^app +sending +0 .* 1 +0'; do "
+        "sleep 0.2; done; .venv/bin/receiptd forward status"
+    )
+    for old, new in (
+        ("sleep 8", waiting),
+        ("sleep 3", "sleep 0"),
+        (".venv/bin/receiptd forward status", taken),
+        ("9000", str(application)),
+    ):
+        assert old in block
+        block = block.replace(old, new)
+    DATABASE["RECEIPTD_STORE__URL"] = f"sqlite:///{tmp_path / 'receiptd.db'}"
+    DATABASE["RECEIPTD_SERVER__LISTEN"] = f'["tcp:{listen}:interface=127.0.0.1"]'
+    try:
+        done = run(f"{block}\nwait", listen)
+    finally:
+        del DATABASE["RECEIPTD_SERVER__LISTEN"]
+    assert re.search(r"^app +sending +0 .* 1 +0", done.stdout, re.MULTILINE)
+    assert "receipt.stored" in done.stdout
 
 
 def told_in_a_while(block: str, port: int, folder: Path, what: str) -> str:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine
 
     from receiptd.config import Config
-    from receiptd.store.forward_state import DeadFilter
+    from receiptd.store.forward_orders import DeadFilter
 
 
 @click.group(short_help="Show, retry and discard dead letters.")
@@ -40,7 +40,7 @@ def _filters(command: Any) -> Any:
 def _wanted(
     ids: tuple[int, ...], every: bool, since: datetime | None, error: str | None
 ) -> DeadFilter:
-    from receiptd.store.forward_state import DeadFilter
+    from receiptd.store.forward_orders import DeadFilter
 
     if not (ids or every or since or error):
         raise click.UsageError("say which dead letters: ID..., --all, --since or --error")
@@ -72,7 +72,7 @@ def list_dead(
       receiptd forward dead list app --error 422
     """
     config = load(file, database)
-    from receiptd.store.forward_state import DeadFilter
+    from receiptd.store.forward_orders import DeadFilter
 
     with store(config) as engine:
         items = _each_dead(engine, name, DeadFilter((), since, error), limit)
@@ -100,8 +100,8 @@ def _each_dead(
     engine: Engine, name: str | None, wanted: DeadFilter, limit: int
 ) -> Iterator[Mapping[str, Any]]:
     from receiptd.forward.shapes import dead_json
-    from receiptd.store.forward_state import TURN
-    from receiptd.store.forward_state import dead as dead_page
+    from receiptd.store.forward_orders import TURN
+    from receiptd.store.forward_orders import dead as dead_page
 
     after = None
     while limit > 0:
@@ -133,8 +133,8 @@ def show_dead(
     from receiptd.forward.events import event_json
     from receiptd.forward.shapes import dead_json
     from receiptd.store import event_reader
-    from receiptd.store.forward_state import DeadFilter
-    from receiptd.store.forward_state import dead as dead_page
+    from receiptd.store.forward_orders import DeadFilter
+    from receiptd.store.forward_orders import dead as dead_page
 
     with store(config) as engine, engine.connect() as connection:
         rows = dead_page(connection, name, DeadFilter([number]), limit=1)
@@ -175,10 +175,10 @@ def retry(
       receiptd forward dead retry app --all
       receiptd forward dead retry app --error 422 --since 1d
     """
-    from receiptd.store import forward_state
+    from receiptd.store import forward_orders
 
     count = _each_turn(
-        load(file, database), name, _wanted(ids, every, since, error), forward_state.retry
+        load(file, database), name, _wanted(ids, every, since, error), forward_orders.retry
     )
     click.echo(f"{name}: {count} dead letters will be sent again")
 
@@ -203,10 +203,10 @@ def discard(
       receiptd forward dead discard app 4711
       receiptd forward dead discard app --all
     """
-    from receiptd.store import forward_state
+    from receiptd.store import forward_orders
 
     count = _each_turn(
-        load(file, database), name, _wanted(ids, every, since, error), forward_state.discard
+        load(file, database), name, _wanted(ids, every, since, error), forward_orders.discard
     )
     click.echo(f"{name}: {count} dead letters discarded")
 
@@ -219,7 +219,7 @@ def _each_turn(
 ) -> int:
     """Change all dead letters that are meant, some at a time; how many."""
     from receiptd.store.database.write_turns import WriteTurns
-    from receiptd.store.forward_state import TURN
+    from receiptd.store.forward_orders import TURN
 
     total = 0
     with store(config, writes=True) as engine, known(name):

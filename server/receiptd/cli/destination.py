@@ -63,7 +63,7 @@ def destination(
     """
     from pydantic import SecretStr
 
-    from receiptd.config.forward import secret_key
+    from receiptd.config.forward_values import secret_key
     from receiptd.simulate.destination import Application
 
     for secret in secrets:

@@ -55,7 +55,7 @@ def status(as_json: bool, file: Path | None, database: str | None) -> None:
     """
     config = load(file, database)
     from receiptd.forward.shapes import status_json
-    from receiptd.store.forward_state import statuses
+    from receiptd.store.forward_status import statuses
 
     configured = {each.name for each in config.forward}
     with store(config) as engine, engine.connect() as connection:
@@ -95,7 +95,7 @@ def _age(seconds: float) -> str:
 @contextmanager
 def known(name: str) -> Iterator[None]:
     """Fail clearly if no destination has that name."""
-    from receiptd.store.forward_state import NoDestination
+    from receiptd.store.forward_orders import NoDestination
 
     try:
         yield
@@ -125,9 +125,9 @@ def pause(name: str, file: Path | None, database: str | None) -> None:
       receiptd forward pause app
     """
     config = load(file, database)
-    from receiptd.store import forward_state
+    from receiptd.store import forward_orders
 
-    order(config, name, lambda c: forward_state.pause(c, name, "paused by command"))
+    order(config, name, lambda c: forward_orders.pause(c, name, "paused by command"))
     click.echo(f"{name}: paused; new events wait until you run: receiptd forward resume {name}")
 
 
@@ -143,9 +143,9 @@ def resume(name: str, file: Path | None, database: str | None) -> None:
       receiptd forward resume app
     """
     config = load(file, database)
-    from receiptd.store import forward_state
+    from receiptd.store import forward_orders
 
-    order(config, name, lambda c: forward_state.resume(c, name))
+    order(config, name, lambda c: forward_orders.resume(c, name))
     click.echo(f"{name}: resumed")
 
 
@@ -167,10 +167,10 @@ def seek(name: str, when: str, file: Path | None, database: str | None) -> None:
       receiptd forward seek app latest
     """
     config = load(file, database)
-    from receiptd.store import forward_state
+    from receiptd.store import forward_orders
 
     since = None if when == "latest" else Moment().convert(when, None, None)
-    position = order(config, name, lambda c: forward_state.seek(c, name, since))
+    position = order(config, name, lambda c: forward_orders.seek(c, name, since))
     click.echo(f"{name}: goes on after event {position}")
 
 
@@ -188,13 +188,13 @@ def forget(name: str, file: Path | None, database: str | None) -> None:
       receiptd forward forget old-app
     """
     config = load(file, database)
-    from receiptd.store import forward_state
+    from receiptd.store import forward_orders
 
     if name in {each.name for each in config.forward}:
         raise Failed(
             f"{name}: is still configured; remove its [[forward]] and reload the server first"
         )
-    order(config, name, lambda c: forward_state.forget(c, name))
+    order(config, name, lambda c: forward_orders.forget(c, name))
     click.echo(f"{name}: forgotten")
 
 

@@ -56,7 +56,7 @@ def replay(
     """
     config = load(file, database)
     from receiptd.forward.filters import Filter, check_words
-    from receiptd.store import forward_state
+    from receiptd.store import forward_orders
 
     try:
         chosen = check_words(Filter(**wanted))
@@ -70,8 +70,8 @@ def replay(
         return
 
     def begin(connection: Connection) -> int:
-        start, end = forward_state.span(connection, since, until)
-        return forward_state.begin_replay(connection, name, chosen.json(), start, end, rate)
+        start, end = forward_orders.span(connection, since, until)
+        return forward_orders.begin_replay(connection, name, chosen.json(), start, end, rate)
 
     number = order(config, name, begin)
     click.echo(
@@ -80,11 +80,11 @@ def replay(
 
 
 def _count(engine: Engine, since: datetime, until: datetime | None, filters: list[Any]) -> int:
-    from receiptd.store import event_reader, forward_state
+    from receiptd.store import event_reader, forward_orders
 
     count = 0
     with engine.connect() as connection:
-        at, end = forward_state.span(connection, since, until)
+        at, end = forward_orders.span(connection, since, until)
     while at < end:
         with engine.connect() as connection:
             page = event_reader.page(connection, at, 500)
@@ -148,9 +148,9 @@ def cancel_replay(name: str, number: int, file: Path | None, database: str | Non
       receiptd forward replays cancel app 3
     """
     config = load(file, database)
-    from receiptd.store import forward_state
+    from receiptd.store import forward_orders
 
-    if not order(config, name, lambda c: forward_state.cancel_replay(c, name, number)):
+    if not order(config, name, lambda c: forward_orders.cancel_replay(c, name, number)):
         raise Failed(
             f"{name} has no running replay {number}; to list them: "
             f"receiptd forward replays list {name}"

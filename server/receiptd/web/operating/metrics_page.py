@@ -15,7 +15,7 @@ from twisted.internet.defer import Deferred
 from receiptd import __version__
 from receiptd.metrics.counters import Metrics
 from receiptd.metrics.workers import Shared, Total
-from receiptd.store.forward_state import Status, statuses
+from receiptd.store.forward_status import Status, statuses
 from receiptd.store.schema import messages
 from receiptd.web.operating.health import Look, Readiness, may_ask
 from receiptd.web.problem import PRIVATE, answer_failure
