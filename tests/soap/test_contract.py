@@ -80,7 +80,10 @@ def test_the_wsdl_bears_the_vendor_s_names(wsdl):
     assert names(wsdl, f"{WSDL}service/{WSDL}port") == ["CSoftSmsService"]
     assert names(wsdl, f"{WSDL}binding") == ["CSoftSmsService"]
     assert names(wsdl, f"{WSDL}portType") == ["CSoftSmsServicePortType"]
-    assert names(wsdl, f"{WSDL}portType/{WSDL}operation") == ["SubmitDeliveryReceipt"]
+    assert names(wsdl, f"{WSDL}portType/{WSDL}operation") == [
+        "SubmitDeliveryReceipt",
+        "DeliverMessage",
+    ]
 
 
 def test_the_style_is_document_literal_wrapped(wsdl):
@@ -89,15 +92,17 @@ def test_the_style_is_document_literal_wrapped(wsdl):
         "style": "document",
         "transport": "http://schemas.xmlsoap.org/soap/http",
     }
-    (operation,) = wsdl.iterfind(f".//{SOAP}operation")
-    assert dict(operation.attrib) == {"soapAction": "", "style": "document"}
+    for operation in wsdl.iterfind(f".//{SOAP}operation"):
+        assert dict(operation.attrib) == {"soapAction": "", "style": "document"}
     bodies = list(wsdl.iterfind(f".//{SOAP}body"))
-    assert [dict(body.attrib) for body in bodies] == [{"use": "literal"}] * 2
+    assert [dict(body.attrib) for body in bodies] == [{"use": "literal"}] * 4
     # What makes it "wrapped": one part named so, its element named as the operation.
     parts = list(wsdl.iterfind(f"{WSDL}message/{WSDL}part"))
     assert [(part.get("name"), qname(part, "element")) for part in parts] == [
         ("parameters", (MESSAGES, "SubmitDeliveryReceipt")),
         ("parameters", (MESSAGES, "SubmitDeliveryReceiptResponse")),
+        ("parameters", (MESSAGES, "DeliverMessage")),
+        ("parameters", (MESSAGES, "DeliverMessageResponse")),
     ]
 
 
@@ -115,6 +120,14 @@ def test_a_soap_library_reads_the_files_as_they_lie_there():
     assert operation.input.signature() == (
         "Username: xsd:string, PIN: xsd:string, Timestamp1: xsd:dateTime, SentTo: xsd:string, "
         "MessageIdentifier: xsd:string, Report: xsd:int"
+    )
+    assert operation.output.signature() == (
+        "MessageIdentifier: xsd:string, Report: xsd:int, Text: xsd:string"
+    )
+    operation = port.binding.get("DeliverMessage")
+    assert operation.input.signature() == (
+        "Username: xsd:string, PIN: xsd:string, Recipient: ns0:Recipient, Message: ns0:Message, "
+        "ReplyTo: xsd:string, Timestamp1: xsd:dateTime, MessageIdentifier: xsd:string"
     )
     assert operation.output.signature() == (
         "MessageIdentifier: xsd:string, Report: xsd:int, Text: xsd:string"

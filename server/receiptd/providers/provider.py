@@ -164,6 +164,17 @@ class Provider:
         """A plausible receipt, reported at `at`, such as `receiptd simulate` sends."""
         raise NotImplementedError
 
+    def sample_of(self, kind: Kind, random: Random, at: datetime) -> Receipt:
+        """As `sample`, of that kind.
+
+        :raises LookupError: where none of that kind is ever made up.
+        """
+        for _ in range(_MOST_SAMPLES):
+            receipt = self.sample(random, at)
+            if receipt.kind is kind:
+                return receipt
+        raise LookupError(kind)
+
     def write(self, receipt: Receipt) -> Post:
         """The post in which the provider would send `receipt`: `read` gives it back."""
         raise NotImplementedError
@@ -191,4 +202,6 @@ class Provider:
         return known.text if known else None
 
 
+_MOST_SAMPLES = 300
+"""How many are made up to find one of a wanted kind: the rarest is one in ten."""
 _REFUSALS = {Outcome.INVALID: 400, Outcome.UNAUTHORIZED: 403, Outcome.BUSY: 503}
