@@ -227,7 +227,7 @@ def integer(field: str, value: Value) -> int | None:
         value = as_text(value)
     if value is None:
         return None
-    if _INTEGER.fullmatch(value):
+    if value in _DIGIT or _INTEGER.fullmatch(value):
         return int(value)
     raise Invalid(field, f"{field} is {shown(value)}: a whole number was expected")
 
