@@ -18,9 +18,9 @@ from datetime import datetime
 from random import Random
 from urllib.parse import unquote, urlencode
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import Field, field_validator
 
-from receiptd.providers import Code, Endpoint, Invalid, Post, Provider
+from receiptd.providers import Code, Endpoint, Invalid, Post, Provider, ProviderOptions
 from receiptd.providers.dlr_url import Template
 from receiptd.providers.values import (
     Lenient,
@@ -100,10 +100,8 @@ def template(public_url: str) -> str:
     return f"{base}?{query}&{QUERY}" if query else f"{base}?{QUERY}"
 
 
-class EasySmsOptions(BaseModel):
+class EasySmsOptions(ProviderOptions):
     """The configuration keys of an EasySMS endpoint."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     dlr_url: str = Field(
         default=f"https://dlr.example.com/easysms?{QUERY}",
