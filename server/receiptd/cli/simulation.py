@@ -70,8 +70,7 @@ class _OrDestination(click.Command):
     "--kind",
     metavar="KIND",
     type=click.Choice(["sent", "delivery", "reply", "call"]),
-    help="Receipts of one kind alone, such as reply: what phones send. Default: as the provider "
-    "mixes them (csoft: delivery).",
+    help="Receipts of one kind alone, such as reply: what phones send. Default: a mixture.",
 )
 @click.option("--form", is_flag=True, help="The form post in place of SOAP (csoft).")
 @click.option(
@@ -191,20 +190,17 @@ def _provider(name: str, settings: tuple[str, ...]) -> Provider:
 
 def _kind(provider: Provider, name: str | None) -> Kind | None:
     """The kind that was asked for, where the provider has samples of it."""
-    from datetime import UTC, datetime
-    from random import Random
-
     from receiptd.receipt import Kind
+    from receiptd.simulate.run import samples
 
     if name is None:
         return None
     kind = Kind(name)
     try:
-        provider.sample_of(kind, Random(0), datetime.now(UTC))  # noqa: S311 - made up
+        next(samples(provider, 1, 0, kind))
     except LookupError:
-        raise click.UsageError(
-            f"--kind {name}: nothing of that kind is known of {provider.name}"
-        ) from None
+        what = f"nothing of that kind is known of {provider.name}"
+        raise click.UsageError(f"--kind {name}: {what}") from None
     return kind
 
 

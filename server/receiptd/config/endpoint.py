@@ -23,7 +23,7 @@ from receiptd import providers
 from receiptd.config.endpoint_values import absolute_urls, country, zone_name
 from receiptd.config.errors import Finding, Misfit, expected, findings
 from receiptd.config.kinds import Network, Secrets, Table, one_or_many
-from receiptd.providers.values import zone
+from receiptd.providers.clocks import zone
 from receiptd.receipt import State
 
 _RESERVED = ("/api", "/metrics", "/healthz", "/readyz")

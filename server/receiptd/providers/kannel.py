@@ -21,8 +21,9 @@ from pydantic import Field
 from receiptd.providers import Code, Endpoint, Invalid, Post, Provider, ProviderOptions
 from receiptd.providers.dlr_url import Template
 from receiptd.providers.times import epoch_time
-from receiptd.providers.values import SMPP_WORDS, Lenient, identifier, iso_time, phone
+from receiptd.providers.values import Lenient, identifier, iso_time, phone
 from receiptd.providers.values import code as numeric
+from receiptd.providers.words import SMPP_WORDS
 from receiptd.receipt import Receipt, State
 
 ESCAPES = {

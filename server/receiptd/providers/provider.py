@@ -13,7 +13,8 @@ from receiptd.providers.endpoint import Endpoint, NoOptions
 from receiptd.providers.fields import Ignored, Invalid
 from receiptd.providers.json_body import written
 from receiptd.providers.post import Post
-from receiptd.providers.values import Lenient, state_of_word
+from receiptd.providers.values import Lenient
+from receiptd.providers.words import state_of_word
 from receiptd.receipt import Kind, Outcome, Receipt, State, Verdict
 
 
