@@ -51,6 +51,7 @@ class SoapEndpoint:
 
     def __init__(self, intake: Intake, log: ReceiptLog) -> None:
         self._intake = intake
+        self.body_limit = intake.max_body
         self._transport = transport()
         self._log = log
         self._form = ProviderEndpoint(intake, log)

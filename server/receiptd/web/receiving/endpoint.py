@@ -46,6 +46,7 @@ class ProviderEndpoint:
 
     def __init__(self, intake: Intake, log: ReceiptLog) -> None:
         self.intake = intake
+        self.body_limit = intake.max_body
         self._log = log
         self._provider = intake.provider
         methods = [method.encode() for method in intake.provider.methods]

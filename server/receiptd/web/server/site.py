@@ -29,7 +29,8 @@ MOST_LEVELS = 2
 
 class Handler(Protocol):
     """Whatever answers the requests for one path. Where it takes bodies larger than the site's
-    limit, it has a `max_body`, in bytes; where its errors are no plain text, a `refusal`, which
+    limit, it has a `max_body`, in bytes; where it has a limit of its own, larger or smaller than
+    the site's, a `body_limit`; where its errors are no plain text, a `refusal`, which
     makes a body and its content type of a status and a text; where it keeps what cannot be read,
     a `keep_unreadable`, which is given an `Unreadable`; where it is also asked for what is
     further beneath its path than a segment, `levels`, how many segments."""
@@ -135,7 +136,17 @@ class Site(Factory):
 
     def body_limit(self, handler: Handler | None) -> int:
         """The largest body in bytes that a request for `handler` may have."""
-        return max(getattr(handler, "max_body", 0), self.max_body)
+        own: int | None = getattr(handler, "body_limit", None)
+        return max(getattr(handler, "max_body", 0), self.max_body) if own is None else own
+
+    def too_large(self, handler: Handler | None) -> str:
+        """What to say of a larger one."""
+        limit = self.body_limit(handler)
+        if getattr(handler, "body_limit", None) is not None:
+            key = " (max_body of the endpoint)"
+        else:
+            key = " (server.max_body)" if limit == self.max_body else ""
+        return f"the body is larger than {limit} bytes{key}"
 
     def shown(self, path: bytes) -> str:
         """As much of a path as a log may have: a token may be further on, or all of it."""
