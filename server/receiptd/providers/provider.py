@@ -194,7 +194,8 @@ class Provider:
             return configured[f"{code}/{error}"]
         if code in configured:
             return configured[code]
-        known = self.codes.get(f"{code}/{error}") or self.codes.get(code)
+        known = self.codes.get(f"{code}/{error}") if error is not None else None
+        known = known or self.codes.get(code)
         return known.state if known else state_of_word(code) or State.UNKNOWN
 
     def description(self, code: str | None) -> str | None:

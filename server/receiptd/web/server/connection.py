@@ -123,7 +123,8 @@ class Connection(Link):
         """
         head = incoming.head
         assert head is not None
-        if head.length != 0:
+        incoming.most = self.site.least_body
+        if head.length is None or head.length > incoming.most:
             incoming.most = self.site.body_limit(self._handler(head.target))
             if head.length is not None and head.length > incoming.most:
                 raise Malformed(413, self.site.too_large(self._handler(head.target)))

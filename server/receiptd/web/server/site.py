@@ -74,12 +74,14 @@ class Site(Factory):
             reactor = installed
         settings = settings or Server()
         self.reactor = reactor
+        self.max_body = settings.max_body
         self.handlers = handlers
         self.trees = trees or {}
         self.crowd = Crowd(settings.connections, settings.connections_per_address)
         self.configure(settings)
         if max_body is not None:
             self.max_body = max_body
+            self._look_at_limits()
         self.responses = Counter() if responses is None else responses
         self.connections: set[Connection] = set()
         self.bodies = 0
@@ -87,10 +89,27 @@ class Site(Factory):
         self._sweep = task.LoopingCall(self._sweep_connections)
         self._sweep.clock = self.reactor
 
+    @property
+    def handlers(self) -> Mapping[bytes, Handler]:
+        """By path."""
+        return self._handlers
+
+    @handlers.setter
+    def handlers(self, handlers: Mapping[bytes, Handler]) -> None:
+        self._handlers = handlers
+        self._look_at_limits()
+
+    def _look_at_limits(self) -> None:
+        limits = [self.body_limit(each) for each in self._handlers.values()]
+        self.least_body = min([self.max_body, *limits])
+        """The body in bytes that each handler takes: only for a larger one is its limit looked
+        up."""
+
     def configure(self, settings: Server) -> None:
         """Go on with other limits and other trusted proxies."""
         self.settings = settings
         self.max_body = settings.max_body
+        self._look_at_limits()
         self.crowd.most = settings.connections
         self.crowd.per_address = settings.connections_per_address
         self.proxies = Proxies(settings.trusted_proxies) if settings.trusted_proxies else None
@@ -115,17 +134,17 @@ class Site(Factory):
     def handler(self, path: bytes) -> tuple[Handler | None, bytes]:
         """The handler of `path` or of a path above it, and what is behind that. Empty segments
         do not count: `//soap/` is `/soap`."""
-        handler = self.handlers.get(path)
+        handler = self._handlers.get(path)
         if handler is not None:
             return handler, b""
         segments = [segment for segment in path.split(b"/") if segment]
         whole = b"/" + b"/".join(segments)
-        handler = self.handlers.get(whole)
+        handler = self._handlers.get(whole)
         if handler is not None:
             return handler, b""
         for levels in range(1, MOST_LEVELS + 1):
             above, *beneath = whole.rsplit(b"/", levels)
-            handler = self.handlers.get(above)
+            handler = self._handlers.get(above)
             if handler is not None and levels <= getattr(handler, "levels", 1):
                 return handler, b"/".join(beneath)
         path = b"/" + path.lstrip(b"/")
