@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
+from hashlib import sha256
 from secrets import token_hex
 from typing import NamedTuple
 
@@ -141,15 +142,18 @@ RECEIPT_KEYS = (
 
 def distinct(receipt: Receipt) -> Receipt:
     """`receipt`, with a nonce where it has neither an identifier nor a time: two such posts may
-    say the same of two messages, so none of them is taken for a repetition."""
-    if (
-        receipt.message_id is None
-        and receipt.reported_at is None
-        and receipt.linked_id is None
-        and not receipt.nonce
-        and receipt.kind is not Kind.CALL
-    ):
+    say the same of two messages, so none of them is taken for a repetition.
+
+    What a phone wrote without an identifier is told from others by who wrote it and by its text:
+    two phones may write in the same second.
+    """
+    if receipt.message_id is not None or receipt.nonce or receipt.kind is Kind.CALL:
+        return receipt
+    if receipt.reported_at is None and receipt.linked_id is None:
         return receipt._replace(nonce=token_hex(8))
+    if receipt.kind is Kind.REPLY:
+        told = repr((receipt.sender, receipt.linked_id, receipt.text)).encode(errors="replace")
+        return receipt._replace(nonce=sha256(told).hexdigest()[:32])
     return receipt
 
 

@@ -119,3 +119,22 @@ def test_the_client_reads_a_fault(pooled, post):
     assert answer["fault"].endswith(":MustUnderstand")
     assert answer["text"]
     assert server.receipts() == []
+
+
+@pytest.mark.parametrize("asked", ["wsdl", "singleWsdl"])
+def test_a_message_that_a_phone_sent_is_received(pooled, post, asked):
+    server = pooled(ENDPOINT)
+    message = CREDENTIALS | {
+        "Recipient": {"SendTo": "447786201000"},
+        "Message": {"TextMessage": "See you at 5 & bring Zoë"},
+        "ReplyTo": "447700912345",
+        "Timestamp1": "2009-06-09T10:52:00Z",
+        "MessageIdentifier": "4A2E3C11",
+    }
+    assert post(server, {"message": message}, asked=asked) == [
+        {"MessageIdentifier": "4A2E3C11", "Report": 0}
+    ]
+    (stored,) = server.receipts()
+    assert (stored["kind"], stored["text"]) == ("reply", "See you at 5 & bring Zoë")
+    assert (stored["sender"], stored["recipient"]) == ("447700912345", "447786201000")
+    assert stored["reported_at"] == "2009-06-09T10:52:00Z"

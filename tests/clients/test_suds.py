@@ -100,3 +100,27 @@ def test_the_client_reads_a_fault(pooled):
     assert caught.value.fault.faultcode.endswith(":MustUnderstand")
     assert caught.value.fault.faultstring
     assert server.receipts() == []
+
+
+@pytest.mark.parametrize("asked", ["wsdl", "singleWsdl"])
+def test_a_message_that_a_phone_sent_is_received(pooled, asked):
+    server = pooled(ENDPOINT)
+    caller = client(server, asked)
+    recipient = caller.factory.create("ns0:Recipient")
+    recipient.SendTo = "447786201000"
+    message = caller.factory.create("ns0:Message")
+    message.TextMessage = "See you at 5 & bring Zoë"
+    answer = caller.service.DeliverMessage(
+        Username="ANOther.61234",
+        PIN="BLUE.music",
+        Recipient=recipient,
+        Message=message,
+        ReplyTo="447700912345",
+        Timestamp1=datetime(2009, 6, 9, 10, 52, tzinfo=UTC),
+        MessageIdentifier="4A2E3C11",
+    )
+    assert fields(answer) == ("4A2E3C11", 0, None)
+    (stored,) = server.receipts()
+    assert (stored["kind"], stored["text"]) == ("reply", "See you at 5 & bring Zoë")
+    assert (stored["sender"], stored["recipient"]) == ("447700912345", "447786201000")
+    assert stored["reported_at"] == "2009-06-09T10:52:00Z"

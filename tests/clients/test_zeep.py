@@ -124,3 +124,31 @@ def test_the_client_reads_a_fault(pooled):
     assert caught.value.code.endswith(":MustUnderstand")
     assert caught.value.message
     assert server.receipts() == []
+
+
+@pytest.mark.parametrize("asked", ["wsdl", "singleWsdl"])
+def test_a_message_that_a_phone_sent_is_received(pooled, asked):
+    server = pooled(ENDPOINT)
+    answer = zeep.Client(f"{server.url}/soap?{asked}").service.DeliverMessage(
+        Username="ANOther.61234",
+        PIN="BLUE.music",
+        Recipient={"SendTo": "447786201000", "MCC": 234, "MNC": 10},
+        Message={"TextMessage": "See you at 5 & bring Zoë"},
+        ReplyTo="447700912345",
+        Timestamp1=datetime(2009, 6, 9, 10, 52, tzinfo=UTC),
+        MessageIdentifier="4A2E3C11",
+    )
+    assert (answer.MessageIdentifier, answer.Report, answer.Text) == ("4A2E3C11", 0, None)
+    (stored,) = server.receipts()
+    assert (stored["kind"], stored["text"]) == ("reply", "See you at 5 & bring Zoë")
+    assert (stored["sender"], stored["recipient"]) == ("447700912345", "447786201000")
+    assert (stored["network"], stored["reported_at"]) == ("23410", "2009-06-09T10:52:00Z")
+
+
+def test_a_message_with_the_wrong_pin_is_an_invalid_login(pooled):
+    server = pooled(ENDPOINT)
+    answer = service(server).DeliverMessage(
+        Username="ANOther.61234", PIN="BLUE.noise", Message={"TextMessage": "Yes"}
+    )
+    assert (answer.Report, answer.Text) == (2, "Invalid login")
+    assert server.receipts() == []

@@ -123,7 +123,11 @@ class _Maker:
             names = [*FIELDS, self.pick(FIELDS)] if self.random.random() < 0.3 else list(FIELDS)
             self.random.shuffle(names)
             inner = "".join(self.element(name) for name in names)
-            inner = f"<n:SubmitDeliveryReceipt xmlns:n='urn:n'>{inner}</n:SubmitDeliveryReceipt>"
+            operation = self.pick(("SubmitDeliveryReceipt", "DeliverMessage"))
+            if operation == "DeliverMessage":
+                inner += f"<Recipient>{self.element('SendTo')}</Recipient>"
+                inner += f"<Message>{self.element('TextMessage')}</Message>"
+            inner = f"<n:{operation} xmlns:n='urn:n'>{inner}</n:{operation}>"
         return f"<e:Envelope xmlns:e='{SOAP}'><e:Body>{inner}</e:Body></e:Envelope>"
 
     def element(self, name: str) -> str:

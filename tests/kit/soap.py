@@ -48,7 +48,9 @@ def envelope(message_id: str, **options: Any) -> bytes:
     return (ENVELOPE % operation(message_id, **options)).encode()
 
 
-def response_of(answer: Answer) -> tuple[str, dict[str, str]]:
+def response_of(
+    answer: Answer, operation: str = "SubmitDeliveryReceipt"
+) -> tuple[str, dict[str, str]]:
     """Namespace and children of the response element; checks the envelope around it."""
     root = etree.fromstring(answer.body)
     assert root.tag == f"{{{SOAP}}}Envelope"
@@ -56,7 +58,7 @@ def response_of(answer: Answer) -> tuple[str, dict[str, str]]:
     assert body.tag == f"{{{SOAP}}}Body"
     (response,) = body
     name = etree.QName(response)
-    assert name.localname == "SubmitDeliveryReceiptResponse"
+    assert name.localname == f"{operation}Response"
     assert all(child.tag[0] != "{" for child in response), "children are unqualified"
     return name.namespace or "", {child.tag: child.text or "" for child in response}
 

@@ -21,7 +21,9 @@ from kit.exchange import (
     read,
     sample,
 )
-from receiptd.providers.cdyne import Cdyne, CdynePhone, parts_of
+from receiptd.providers.cdyne import Cdyne
+from receiptd.providers.cdyne_phone import CdynePhone
+from receiptd.providers.receipt_text import parts_of
 from receiptd.receipt import Kind, Outcome, State, Verdict
 
 GUID = "9a35e913-ded0-7574-4642-5f60c550c706"

@@ -20,14 +20,16 @@ from hypothesis import strategies as st
 from kit.exchange import FORM, Request, bound, post
 from receiptd.providers import Invalid, Post, Provider, Reply
 from receiptd.providers.cdyne import CODES as CDYNE_CODES
-from receiptd.providers.cdyne import SENT, Cdyne, CdynePhone, parts_of
+from receiptd.providers.cdyne import SENT, Cdyne
+from receiptd.providers.cdyne_phone import CdynePhone
+from receiptd.providers.clocks import us_text, utc, wall, zone
 from receiptd.providers.csoft import CODES as CSOFT_CODES
 from receiptd.providers.csoft import Csoft
 from receiptd.providers.easysms import QUERY, VALUES, WORDS, EasySms
+from receiptd.providers.receipt_text import parts_of
 from receiptd.providers.seeme import CODES as SEEME_CODES
 from receiptd.providers.seeme import SeeMe
 from receiptd.providers.values import (
-    SMPP_WORDS,
     code,
     decimal,
     digits,
@@ -37,12 +39,9 @@ from receiptd.providers.values import (
     part,
     phone,
     smpp_time,
-    us_text,
     us_time,
-    utc,
-    wall,
-    zone,
 )
+from receiptd.providers.words import SMPP_WORDS
 from receiptd.receipt import (
     ACCEPTED,
     MOST_PARTS,

@@ -120,7 +120,12 @@ def test_a_wsdl_is_made_once_for_each_address_and_few_are_remembered():
 def test_the_messages_are_called_like_the_operation_and_with_response(server):
     root = etree.fromstring(get(server.port, "/soap?wsdl").body)
     names = [each.get("name") for each in root if etree.QName(each).localname == "message"]
-    assert names == ["SubmitDeliveryReceipt", "SubmitDeliveryReceiptResponse"]
+    assert names == [
+        "SubmitDeliveryReceipt",
+        "SubmitDeliveryReceiptResponse",
+        "DeliverMessage",
+        "DeliverMessageResponse",
+    ]
 
 
 # --- References, as Axis 1 writes them

@@ -522,9 +522,9 @@ NOT_UNDERSTOOD = {
     "no Body": (f'<e:Envelope xmlns:e="{SOAP}"/>'.encode(), "Client", "no Body"),
     "empty Body": ((ENVELOPE % "").encode(), "Client", "Body is empty"),
     "another operation": (
-        (ENVELOPE % '<x:DeliverMessage xmlns:x="urn:x"/>').encode(),
+        (ENVELOPE % '<x:SubmitReq xmlns:x="urn:x"/>').encode(),
         "Client",
-        "DeliverMessage of namespace urn:x",
+        "SubmitReq of namespace urn:x",
     ),
     "a fault": ((ENVELOPE % "<e:Fault/>").encode(), "Client", "Fault"),
     "two operations": (

@@ -11,7 +11,8 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from receiptd.soap import contract
-from receiptd.soap.service import application
+from receiptd.soap.operations import OPERATIONS
+from receiptd.soap.service import ELEMENTS, application
 
 # isort: split
 import pytest
@@ -79,11 +80,11 @@ class Description:
             complex_type = self._declaration("complexType", type_name)
         else:
             complex_type = declaration.find(f"{XSD}complexType")
-        (sequence,) = (
-            child for child in complex_type if child.tag not in (f"{XSD}annotation", etree.Comment)
-        )
-        assert sequence.tag == f"{XSD}sequence"
-        return Message(part.get("name"), element, type_name, [_field(each) for each in sequence])
+        return Message(part.get("name"), element, type_name, _fields(complex_type))
+
+    def type_named(self, name: str) -> list[Field]:
+        """The fields of a named type."""
+        return _fields(self._declaration("complexType", etree.QName(ELEMENTS, name)))
 
     def _declaration(self, kind: str, name: etree.QName) -> Any:
         (found,) = (
@@ -98,6 +99,14 @@ class Description:
 def _qname(element: Any, attribute: str) -> etree.QName:
     prefix, _, name = element.get(attribute).rpartition(":")
     return etree.QName(element.nsmap[prefix or None], name)
+
+
+def _fields(complex_type: Any) -> list[Field]:
+    (sequence,) = (
+        child for child in complex_type if child.tag not in (f"{XSD}annotation", etree.Comment)
+    )
+    assert sequence.tag == f"{XSD}sequence"
+    return [_field(each) for each in sequence]
 
 
 def _field(element: Any) -> Field:
@@ -139,32 +148,50 @@ def test_the_service_and_port_type_have_the_same_names(service, published):
 
 
 def test_the_operations_are_the_same(service, published):
-    assert list(service.operations) == list(published.operations) == ["SubmitDeliveryReceipt"]
+    assert sorted(service.operations) == sorted(published.operations) == sorted(OPERATIONS)
 
 
 @pytest.mark.parametrize("side", ["request", "response"])
-def test_elements_order_types_and_occurrence_are_the_same(service, published, side):
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_elements_order_types_and_occurrence_are_the_same(service, published, operation, side):
     index = ("request", "response").index(side)
-    ours = service.operations["SubmitDeliveryReceipt"][index]
-    theirs = published.operations["SubmitDeliveryReceipt"][index]
+    ours = service.operations[operation][index]
+    theirs = published.operations[operation][index]
     assert ours.element == theirs.element
     assert ours.fields == theirs.fields
 
 
-def test_the_part_of_both_messages_is_called_the_same(service, published):
-    parts = [message.part for message in service.operations["SubmitDeliveryReceipt"]]
-    assert parts == [message.part for message in published.operations["SubmitDeliveryReceipt"]]
+@pytest.mark.parametrize("name", ["Recipient", "Message"])
+def test_the_types_of_fields_that_hold_elements_are_the_same(service, published, name):
+    ours, theirs = service.type_named(name), published.type_named(name)
+    assert ours == theirs
+    assert len(ours) > 1
 
 
-def test_the_response_s_type_has_the_same_name(service, published):
-    _, ours = service.operations["SubmitDeliveryReceipt"]
-    _, theirs = published.operations["SubmitDeliveryReceipt"]
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_the_part_of_both_messages_is_called_the_same(service, published, operation):
+    parts = [message.part for message in service.operations[operation]]
+    assert parts == [message.part for message in published.operations[operation]]
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_the_response_s_type_has_the_same_name(service, published, operation):
+    _, ours = service.operations[operation]
+    _, theirs = published.operations[operation]
     assert ours.type == theirs.type
+
+
+@pytest.mark.parametrize("operation", OPERATIONS.values(), ids=list(OPERATIONS))
+def test_the_dialect_reads_the_fields_that_are_published_in_their_order(published, operation):
+    request, _ = published.operations[operation.name]
+    assert tuple(each.name for each in request.fields) == operation.fields
+    for field, known in operation.holders.items():
+        assert {each.name for each in published.type_named(field)} >= set(known)
 
 
 def test_the_style_and_the_literal_bodies_are_the_same(service, published):
     assert service.bindings == published.bindings == [("document", HTTP)]
-    assert service.extensions == published.extensions == [("body", "literal")] * 2
+    assert service.extensions == published.extensions == [("body", "literal")] * 4
 
 
 def test_neither_declares_a_fault(service, published):

@@ -68,7 +68,7 @@ def test_spynes_events_are_fired_for_each_post(bench):
 
 
 def test_the_service_method_is_what_is_called(bench, monkeypatch):
-    descriptor = bench.application.operation
+    descriptor = bench.application.operations["SubmitDeliveryReceipt"]
     original, calls = descriptor.function, []
 
     def spy(ctx, *arguments):

@@ -23,7 +23,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from typing import Any, NamedTuple
-from urllib.parse import unquote
+from urllib.parse import unquote_to_bytes
 
 from receiptd.blanking import BLANK, BLANK_TEXT
 from receiptd.blanking.decoding import DEEPEST, GZIP, TRANSFER, unpacked, views
@@ -111,17 +111,21 @@ class KnownSecrets:
         if not raw.isascii():
             return False
         # An identifier loses its control characters, so a secret may stand around them.
-        text = raw.translate(None, _CONTROLS).decode("latin-1")
-        if not self._plain(text):
-            return False
+        raw = raw.translate(None, _CONTROLS)
+        text = raw.decode("ascii")
         if "%" in text:
             # Once: what is escaped twice is looked at closely.
-            text = unquote(text, "latin-1")
-            if "%" in text or not text.isascii() or not text.isprintable():
+            plain = raw.replace(b"%20", b" ").replace(b"%3A", b":").replace(b"%2B", b"+")
+            if b"%" in plain:  # not these three alone, which take a tenth of the time
+                plain = unquote_to_bytes(raw)
+            if b"%" in plain or not plain.isascii():
                 return False
-            if not self._plain(text):
+            decoded = plain.decode("ascii")
+            if not decoded.isprintable():
                 return False
-        return True
+            # Together, since each look costs more to begin than to go on with.
+            text = f"{text}\n{decoded}"
+        return self._plain(text)
 
     def _plain(self, text: str) -> bool:
         """Whether `text` shows neither a secret nor any encoding but percent escapes."""
@@ -130,9 +134,12 @@ class KnownSecrets:
         # Without a semicolon, only these four are references to anybody.
         if self._has_markup and "&" in text:
             return False
-        if "+A" in text or text.find("<?", 2) >= 0 or any(map(text.__contains__, TRANSFER)):
+        if "+A" in text or text.find("<?", 2) >= 0:
             return False
-        for piece in self._all.pieces:  # noqa: SIM110 (a third of the time of `any`)
+        for mark in TRANSFER:
+            if mark in text:
+                return False
+        for piece in self._all.pieces:  # noqa: SIM110 (as above)
             if piece in text:
                 return False
         return True

@@ -114,6 +114,8 @@ def _asks_for(endpoint: Endpoint) -> str:
         asked.append("token in the URL")
     if endpoint.basic:
         asked.append("HTTP Basic credentials")
+    if endpoint.bind().signed:
+        asked.append("a signature")
     if endpoint.networks:
         asked.append("an address in " + ", ".join(map(str, endpoint.networks)))
     return "; ".join(asked) or "nothing"

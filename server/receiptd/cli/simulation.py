@@ -15,6 +15,7 @@ from receiptd.errors import did_you_mean
 
 if TYPE_CHECKING:
     from receiptd.providers import Provider
+    from receiptd.receipt import Kind
     from receiptd.simulate.dialects import Dialect, Target
     from receiptd.simulate.run import Outcome, Run
 
@@ -69,6 +70,12 @@ class _OrDestination(click.Command):
     help="The PIN in the post (csoft). Other users of this machine can read a command line: "
     "the environment variable SIMULATE_PIN does the same.",
 )
+@click.option(
+    "--kind",
+    metavar="KIND",
+    type=click.Choice(["sent", "delivery", "reply", "call"]),
+    help="Post receipts of one kind alone, such as reply: what phones send. Default: a mixture.",
+)
 @click.option("--form", is_flag=True, help="Post the form, not SOAP (csoft).")
 @click.option(
     "--token",
@@ -119,6 +126,7 @@ def simulate(provider: str, url: str, as_json: bool, verbose: bool, **options: A
       receiptd simulate csoft --url http://127.0.0.1:8080/soap \\
           --username ANOther.61234 --pin BLUE.music --count 10000
       receiptd simulate csoft --form --url http://127.0.0.1:8080/soap --count 60 --rate 1
+      receiptd simulate csoft --kind reply --url http://127.0.0.1:8080/soap
       SIMULATE_TOKEN=secret receiptd simulate csoft --url https://dlr.example.com/soap
     """
     from receiptd.providers import Provider
@@ -132,6 +140,7 @@ def simulate(provider: str, url: str, as_json: bool, verbose: bool, **options: A
             "`receiptd try` what becomes of it"
         )
     dialect = _dialect(sender, options["username"], options["pin"], options["form"])
+    kind = _kind(sender, options["kind"])
     try:
         to = dialects.target(url, options["token"])
     except ValueError as error:
@@ -139,7 +148,7 @@ def simulate(provider: str, url: str, as_json: bool, verbose: bool, **options: A
     run = simulation.Run(
         to,
         dialect,
-        simulation.samples(sender, options["count"], options["seed"]),
+        simulation.samples(sender, options["count"], options["seed"], kind),
         rate=options["rate"],
         connections=min(options["connections"], options["count"]),
         timeout=options["timeout"],
@@ -183,6 +192,22 @@ def _provider(name: str, settings: tuple[str, ...]) -> Provider:
         text = str(cause.get("ctx", {}).get("error") or cause["msg"])
         raise click.UsageError(f"--set: {text}") from None
     return endpoint.bind()
+
+
+def _kind(provider: Provider, name: str | None) -> Kind | None:
+    """The kind that was asked for, where the provider has samples of it."""
+    from receiptd.receipt import Kind
+    from receiptd.simulate.run import samples
+
+    if name is None:
+        return None
+    kind = Kind(name)
+    try:
+        next(samples(provider, 1, 0, kind))
+    except LookupError:
+        what = f"nothing of that kind is known of {provider.name}"
+        raise click.UsageError(f"--kind {name}: {what}") from None
+    return kind
 
 
 def _dialect(provider: Provider, username: str | None, pin: str | None, form: bool) -> Dialect:

@@ -111,7 +111,7 @@ def _default(name: str, field: FieldInfo) -> str:
     value = field.get_default(call_default_factory=True)
     if name == "name":
         return "the path without its first slash"
-    if name == "requests_per_second" and value is None:
+    if name in ("requests_per_second", "max_body") and value is None:
         return "that of [server]"
     if name in ("timezone", "region"):
         return "the provider's usual one"

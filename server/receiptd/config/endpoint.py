@@ -23,7 +23,8 @@ from receiptd import providers
 from receiptd.config.endpoint_values import absolute_urls, country, zone_name
 from receiptd.config.errors import Finding, Misfit, expected, findings
 from receiptd.config.kinds import Network, Secrets, Table, one_or_many
-from receiptd.providers.values import zone
+from receiptd.config.server import LARGEST_BODY
+from receiptd.providers.clocks import zone
 from receiptd.receipt import State
 
 _RESERVED = ("/api", "/metrics", "/healthz", "/readyz")
@@ -124,6 +125,14 @@ class Endpoint(BaseModel):
         description="How many requests per second the endpoint takes, in each process; 0: no "
         "limit. The server answers further ones with 429 and Retry-After.",
         examples=[200],
+    )
+    max_body: StrictInt | None = Field(
+        default=None,
+        ge=1024,
+        le=LARGEST_BODY,
+        description="The largest body of a post to this endpoint, in bytes: more than that of "
+        "[server], as for batches, or less. A larger one is answered 413.",
+        examples=[4 * 1024 * 1024],
     )
     match: Literal["auto", "always", "never"] = Field(
         default="auto",

@@ -6,7 +6,7 @@ import difflib
 import re
 from zoneinfo import available_timezones
 
-from receiptd.providers.values import zone
+from receiptd.providers.clocks import zone
 
 
 def absolute_urls(value: list[str]) -> list[str]:

@@ -61,6 +61,10 @@ class Tls(Table):
         return value
 
 
+LARGEST_BODY = 16 * 1024 * 1024
+"""Bytes; what `max_body` may be at most, here and of an endpoint."""
+
+
 class Server(Table):
     """`[server]`: where receiptd listens and what it calls itself."""
 
@@ -82,7 +86,7 @@ class Server(Table):
     max_body: StrictInt = Field(
         default=65536,
         ge=1024,
-        le=16 * 1024 * 1024,
+        le=LARGEST_BODY,
         description="The largest body of a post, in bytes. A larger one is answered 413.",
         examples=[131072],
     )

@@ -86,6 +86,12 @@ class Config(BaseSettings):
                     "here or in [server] to what stands before the path in the registered URL"
                 )
                 found.append((("endpoint", number, "public_url"), text))
+            if (endpoint.max_body or 0) > self.server.max_bodies:
+                text = (
+                    f"{endpoint.max_body} is more than server.max_bodies, which is "
+                    f"{self.server.max_bodies}: a body of that size could never come; raise that"
+                )
+                found.append((("endpoint", number, "max_body"), text))
         found += misfits(self.forward, [each.name for each in self.endpoint])
         if found:
             raise Misfit(found)

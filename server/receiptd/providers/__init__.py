@@ -5,11 +5,12 @@ entry-point group `receiptd.providers`, the built-in ones too, so that a package
 else's adds one without a change here.
 """
 
-from receiptd.providers.endpoint import Endpoint, NoOptions, Secrets, revealed
+from receiptd.providers.endpoint import Endpoint, NoOptions, ProviderOptions, Secrets, revealed
 from receiptd.providers.fields import Fields, Ignored, Invalid, Unverified
 from receiptd.providers.loading import GROUP, ProviderError, load, named, names
 from receiptd.providers.post import Post
 from receiptd.providers.provider import Code, Item, Provider, Reply
+from receiptd.providers.signed import SignedProvider
 
 __all__ = [
     "GROUP",
@@ -23,8 +24,10 @@ __all__ = [
     "Post",
     "Provider",
     "ProviderError",
+    "ProviderOptions",
     "Reply",
     "Secrets",
+    "SignedProvider",
     "Unverified",
     "load",
     "named",

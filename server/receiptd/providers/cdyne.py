@@ -1,45 +1,30 @@
-"""CDYNE, now Esendex US: PostBackURLs of SMS Notify! and of Phone Notify!, form posts.
+"""CDYNE, now Esendex US: PostBackURLs of SMS Notify!, form posts. Calls are in `cdyne_phone`.
 
 Source: the vendor's pages "SMS Notify! PostBackURLs", "SMS Message Sent Postback", "... Response
-Postback", "... Delivery Receipt Postback" and "StatusChangePostURL" (wiki.cdyne.com,
-blog.cdyne.com), and the type pages of esendex.us (MMS posts, DeliveryReceiptCode,
-OutgoingPostback, IncomingPostback). Inferred: that the dates in a delivery receipt's text are
-UTC, and what state a call is in.
+Postback" and "... Delivery Receipt Postback" (wiki.cdyne.com, blog.cdyne.com), and the type pages
+of esendex.us (MMS posts, DeliveryReceiptCode, OutgoingPostback, IncomingPostback). Inferred: that
+the dates in a delivery receipt's text are UTC.
 
 CDYNE offers auto-responses through the PostBackURL, so a body in a 200 might be sent to
 somebody's phone: what is accepted is answered with an empty one. Only an error, which is no 200,
 carries a line of text.
-
-Longer than 300 lines because two products of one vendor share its notations, and their tables
-are the documentation.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
-from datetime import datetime, timedelta
+from datetime import datetime
 from random import Random
 from typing import NamedTuple
 from urllib.parse import urlencode
 from uuid import UUID
 
 from receiptd.providers import Code, Endpoint, Invalid, Post, Provider
+from receiptd.providers.clocks import us_text, wall
 from receiptd.providers.post import Fields
-from receiptd.providers.values import (
-    Lenient,
-    identifier,
-    phone,
-    smpp_time,
-    state_of_word,
-    us_text,
-    us_time,
-    wall,
-    word,
-)
-from receiptd.providers.values import (
-    code as number_or_word,
-)
+from receiptd.providers.receipt_text import in_plain, parts_of
+from receiptd.providers.values import Lenient, identifier, phone, smpp_time, us_time, word
+from receiptd.providers.words import state_of_word
 from receiptd.receipt import Kind, Receipt, State
 
 CODES = {
@@ -110,10 +95,6 @@ _KNOWN = {
 }
 
 _TEXT = "DeliveryReceiptMessage"
-# SMPP v3.4, appendix B: the parts of a receipt's text, of which `text` is the last.
-_PART = re.compile(
-    r"(?<!\S)(id|sub|dlvrd|submit[\s_]+date|done[\s_]+date|stat|err|text)\s*:", re.I
-)
 
 
 class Cdyne(Provider):
@@ -243,7 +224,7 @@ class Cdyne(Provider):
         zone = self.endpoint.timezone
         fields = {
             form.marker: "1",
-            "MessageID": _guid(random),
+            "MessageID": guid(random),
             "ReferenceID": random.choice(("", "12345")),
             "FromPhoneNumber": "17575449510",
             "ToPhoneNumber": f"1757237{random.randrange(10_000):04}",
@@ -251,7 +232,7 @@ class Cdyne(Provider):
         if form.time:
             fields[form.time] = us_text(at, zone) or ""
         if kind is Kind.REPLY:
-            fields["MatchedMessageID"] = random.choice((_guid(random), str(UUID(int=0))))
+            fields["MatchedMessageID"] = random.choice((guid(random), str(UUID(int=0))))
             fields["Message"] = random.choice(("Test", "STOP", "See you at 5 & bring Zoë"))
         elif kind is Kind.DELIVERY:
             code = random.choice(("000", "000", "000", "000", "003", "004", "005", "008", "023"))
@@ -261,7 +242,7 @@ class Cdyne(Provider):
                 f"done date:{date} stat:{CODES[code].state} err:{code} text:"
             )
             fields["Code"] = code
-        return self.read(_form(fields))[0]._replace(raw=b"")
+        return self.read(in_form(fields))[0]._replace(raw=b"")
 
     def write(self, receipt: Receipt) -> Post:
         """The post of `receipt`, its time to the second (a delivery's is in its text)."""
@@ -283,42 +264,10 @@ class Cdyne(Provider):
             fields["Code"] = receipt.code
         if form.linked and form.linked.casefold() not in {name.casefold() for name in extra}:
             fields[form.linked] = receipt.linked_id
-        return _form(fields, extra)
+        return in_form(fields, extra)
 
 
 _READ = {Kind.SENT: Cdyne._sent, Kind.REPLY: Cdyne._reply, Kind.DELIVERY: Cdyne._delivery}
-
-
-_HEX = re.compile(r"(?:[0-9A-Fa-f]{4}){4,}")
-
-
-def in_plain(text: str | None) -> str | None:
-    """A receipt's text as it reads: one in UCS-2 comes as hexadecimal digits, or with a NUL (by
-    now U+FFFD) before each letter."""
-    if not text:
-        return text
-    if text.startswith("00") and _HEX.fullmatch(text):
-        return bytes.fromhex(text).decode("utf-16-be", "replace").strip() or None
-    if text.count("\ufffd") * 2 >= len(text) - 1:
-        return text.replace("\ufffd", "").strip() or None
-    return text
-
-
-def parts_of(text: str | None) -> dict[str, str]:
-    """The parts of an SMPP-style receipt text that are not empty, by their names in it: `id`,
-    `sub`, `dlvrd`, `submit date`, `done date`, `stat` (which may hold spaces), `err`, `text`."""
-    parts: dict[str, str] = {}
-    found = list(_PART.finditer(text)) if text else []
-    for number, match in enumerate(found, 1):
-        assert text is not None
-        name = " ".join(match[1].lower().replace("_", " ").split())
-        last = name == "text" or number == len(found)
-        value = text[match.end() : None if last else found[number].start()].strip()
-        if value:
-            parts.setdefault(name, value)
-        if last:
-            break
-    return parts
 
 
 def _named(parts: Mapping[str, str]) -> dict[str, object]:
@@ -337,112 +286,12 @@ def _three_digits(code: str | None) -> str | None:
     return code.zfill(3) if code and code.isdecimal() else code
 
 
-def _guid(random: Random) -> str:
+def guid(random: Random) -> str:
     return str(UUID(int=random.getrandbits(128), version=4))
 
 
-def _form(fields: Mapping[str, str | None], extra: Mapping[str, object] = {}) -> Post:
+def in_form(fields: Mapping[str, str | None], extra: Mapping[str, object] = {}) -> Post:
+    """A form post of what is not None of `fields`, and `extra`."""
     sent = [(name, value) for name, value in fields.items() if value is not None]
     body = urlencode([*sent, *extra.items()], doseq=True)
     return Post("POST", b"", body.encode(), "application/x-www-form-urlencoded")
-
-
-# Phone Notify!. The vendor's page says "1 answered, 2 or more not answered".
-ANSWERED = Code(State.DELIVERED, "Answered")
-UNANSWERED = Code(State.UNDELIVERABLE, "Not answered")
-UNDER_WAY = Code(State.ENROUTE, "Not answered so far")
-# The last stage of a call is its end, whatever that was.
-UNTOLD = Code(State.UNDELIVERABLE, "Ended; nothing says that it was answered")
-
-_CALL = frozenset({"queueid", "responsecode"})
-
-
-class CdynePhone(Provider):
-    """The calls of Phone Notify!: each stage of a call is a receipt of its own.
-
-    Everything but QueueID and ResponseCode is in `extra` as it came, the variables that the
-    call's script collected too: it tells the stages of one call apart.
-    """
-
-    name = "cdyne-phone"
-    title = "CDYNE Phone Notify!"
-    path = "/cdyne/phone"
-    region = "US"
-
-    def read(self, post: Post) -> list[Receipt]:
-        """The one stage of a call. It is reported at its EndTime, before it has one at its
-        StartTime. The phone and the caller's number are there where Esendex sends them."""
-        fields = post.fields
-        get = fields.get
-        zone = self.endpoint.timezone
-        lenient = Lenient()
-        message_id = identifier("QueueID", get("QueueID"))
-        code = lenient(number_or_word, "ResponseCode", get("ResponseCode"))
-        started = lenient(us_time, "StartTime", get("StartTime"), zone)
-        ended = lenient(us_time, "EndTime", get("EndTime"), zone)
-        over = ended is not None or "EndTime" in lenient.unread or _lasted(get("Duration"))
-        status = _call_status(code, ended=over)
-        extra, unread = lenient.rest(fields, _CALL)
-        return [
-            Receipt(
-                endpoint=self.endpoint.name,
-                provider=self.name,
-                kind=Kind.CALL,
-                message_id=message_id,
-                state=self.endpoint.codes.get(code or "", status.state),
-                code=code,
-                recipient=_phone_or_none(get("phonenumber")),
-                reported_at=ended or started,
-                raw=post.raw,
-                description=status.text,
-                sender=get("callerid"),
-                extra=extra,
-                unread=unread,
-            )
-        ]
-
-    def sample(self, random: Random, at: datetime) -> Receipt:
-        """The last stage of a call, most of them answered."""
-        zone = self.endpoint.timezone
-        seconds = random.randrange(2, 120)
-        code = random.choice(("1", "1", "1", "1", "2", "3"))
-        fields = {
-            "QueueID": str(random.randrange(10**6, 10**12)),
-            "ResponseCode": code,
-            "StartTime": us_text(at - timedelta(seconds=seconds), zone),
-            "EndTime": us_text(at, zone),
-            "Duration": str(seconds),
-            "machinedetection": random.choice(("HUMAN", "MACHINE", "FAX")),
-            "AC": "0",
-            "digitsdialed": str(random.randrange(10)) if code == "1" else "",
-            "incoming": "false",
-            "confirm": "1",
-        }
-        return self.read(_form(fields))[0]._replace(raw=b"")
-
-    def write(self, receipt: Receipt) -> Post:
-        """The post of `receipt`; the times are in its `extra`."""
-        return _form({"QueueID": receipt.message_id, "ResponseCode": receipt.code}, receipt.extra)
-
-
-def _call_status(code: str | None, *, ended: bool) -> Code:
-    """What a ResponseCode means. A call that is not answered is given up only once it has ended;
-    of 0 and negative codes, which the vendor's page does not explain, nothing is known."""
-    if code == "1":
-        return ANSWERED
-    if not ended:
-        return UNDER_WAY
-    return UNANSWERED if code is not None and code.isdecimal() and code != "0" else UNTOLD
-
-
-def _lasted(duration: str | None) -> bool:
-    """Whether a call has a duration, in whatever notation: only its last stage has."""
-    return duration is not None and any(digit in duration for digit in "123456789")
-
-
-def _phone_or_none(value: str | None) -> str | None:
-    """`value` where it is a phone number: a call's script may use the name for anything."""
-    try:
-        return phone("phonenumber", value)
-    except Invalid:
-        return None

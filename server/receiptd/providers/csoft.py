@@ -1,8 +1,12 @@
-"""Connection Software (formerly It's Arrived): delivery receipts by SOAP and by form post.
+"""Connection Software (formerly It's Arrived): delivery receipts, and the messages that phones
+send, by SOAP and by form post.
 
-SOAP posts reach `Csoft.receipt` through the Spyne service; the form post, which the vendor
-offers with the same fields, is read here whole. Source: the vendor's page "Real-Time Delivery
-Receipts via SOAP over HTTP(S)" and its CDR page for the report codes.
+SOAP posts reach `Csoft.reported` and `Csoft.delivered` through the Spyne service; the form posts,
+which the vendor offers with the same fields, are read here whole. Source: the vendor's page
+"Real-Time Delivery Receipts via SOAP over HTTP(S)", its CDR page for the report codes, and its
+pages on the two-way service.
+
+Of messages from phones much is inferred: `csoft_messages` says what.
 """
 
 from __future__ import annotations
@@ -12,7 +16,8 @@ from datetime import datetime
 from random import Random
 from urllib.parse import urlencode
 
-from receiptd.providers import Code, Invalid, Post, Provider, Reply
+from receiptd.providers import Code, Invalid, Post, Provider, Reply, csoft_messages
+from receiptd.providers.csoft_messages import TIME
 from receiptd.providers.post import Fields
 from receiptd.providers.values import Lenient, code, identifier, iso_time, phone
 from receiptd.receipt import Kind, Outcome, Receipt, State, Verdict
@@ -46,14 +51,15 @@ CODES = {
 _FORM_FIELDS = frozenset(
     {"username", "pin", "sendto", "sentto", "timestamp1", "messageidentifier", "report"}
 )
+_MESSAGE_FIELDS = frozenset(
+    {"username", "pin", "sendto", "message", "replyto", "timestamp1", "messageidentifier"}
+)
 _NO_CREDENTIAL = "NULL"
 """What the form post sends where no username or PIN is configured."""
-_EXAMPLE = "2009-06-09T10:52:00Z"
-"""Of XML Schema's dateTime. One without an offset is UTC unless configured otherwise."""
 
 
 class Csoft(Provider):
-    """The receipts of Connection Software."""
+    """The receipts of Connection Software, and the messages that phones send."""
 
     name = "csoft"
     title = "Connection Software"
@@ -73,8 +79,21 @@ class Csoft(Provider):
         )
 
     def read(self, post: Post) -> list[Receipt]:
-        """The one receipt of a form post."""
+        """The one receipt of a form post, or the message: that has a `Message` or a `ReplyTo`,
+        and no `Report`."""
         fields = post.fields
+        if not fields.get("Report") and (fields.verbatim("Message") or fields.get("ReplyTo")):
+            return [
+                self.delivered(
+                    {"SendTo": fields.get("SendTo") or ""},
+                    {"TextMessage": fields.verbatim("Message") or ""},
+                    fields.get("ReplyTo"),
+                    fields.get("Timestamp1"),
+                    fields.get("MessageIdentifier"),
+                    extra=fields.rest(_MESSAGE_FIELDS),
+                    raw=post.raw,
+                )
+            ]
         send_to, sent_to = fields.get("SendTo"), fields.get("SentTo")
         extra = fields.rest(_FORM_FIELDS)
         if send_to and sent_to and sent_to != send_to:
@@ -114,7 +133,7 @@ class Csoft(Provider):
         lenient = Lenient()
         number = lenient(code, "Report", report)
         recipient = lenient(phone, "SentTo", sent_to)
-        reported_at = lenient(iso_time, "Timestamp1", timestamp, self.endpoint.timezone, _EXAMPLE)
+        reported_at = lenient(iso_time, "Timestamp1", timestamp, self.endpoint.timezone, TIME)
         unread = lenient.unread
         return Receipt(
             endpoint=self.endpoint.name,
@@ -130,6 +149,28 @@ class Csoft(Provider):
             extra={**extra, **unread} if unread else extra,
             unread=tuple(unread),
         )
+
+    def delivered(
+        self,
+        recipient: Mapping[str, str],
+        message: Mapping[str, str],
+        reply_to: str | None,
+        timestamp: str | None,
+        message_id: str | None,
+        *,
+        extra: Mapping[str, object],
+        raw: bytes,
+    ) -> Receipt:
+        """The message that a phone has sent, as `csoft_messages.message` has it."""
+        return csoft_messages.message(
+            self, recipient, message, (reply_to, timestamp, message_id), extra, raw
+        )
+
+    def sample_of(self, kind: Kind, random: Random, at: datetime) -> Receipt:
+        """A receipt, or a message that a phone has sent."""
+        if kind is not Kind.REPLY:
+            return super().sample_of(kind, random, at)
+        return csoft_messages.sample(self, random, at)
 
     def sample(self, random: Random, at: datetime) -> Receipt:
         """A receipt such as the vendor sends, most of them of a delivered message."""
@@ -155,14 +196,18 @@ class Csoft(Provider):
             "SendTo": receipt.recipient or "",
             "Timestamp1": timestamp(receipt.reported_at),
             "MessageIdentifier": receipt.message_id or "",
-            "Report": receipt.code or "",
         }
+        if receipt.kind is Kind.REPLY:
+            fields |= {"Message": receipt.text or "", "ReplyTo": receipt.sender or ""}
+        else:
+            fields["Report"] = receipt.code or ""
         body = urlencode(fields | dict(receipt.extra), doseq=True).encode()
         return Post("POST", b"", body, "application/x-www-form-urlencoded", secrets=self.secrets)
 
     def answer(self, receipts: Sequence[Receipt], verdicts: Sequence[Verdict]) -> Reply:
         """The vendor's HTTP family answers in one form-encoded line (inferred for receipts)."""
-        return _form_reply(receipts[0].message_id, *report_of(verdicts[0]))
+        receipt = receipts[0]
+        return _form_reply(receipt.message_id, *report_of(verdicts[0], receipt.kind))
 
     def refuse(self, post: Post, verdict: Verdict) -> Reply:
         """An error is a report code too, in HTTP's terms a success; only a busy server is not."""
@@ -170,13 +215,14 @@ class Csoft(Provider):
         return _form_reply(_echo(post.fields), *report_of(verdict), status=status)
 
 
-def report_of(verdict: Verdict) -> tuple[int, str]:
+def report_of(verdict: Verdict, kind: Kind = Kind.DELIVERY) -> tuple[int, str]:
     """The reply's Report and Text: 0 for a receipt that is stored and explained, 2 for wrong
-    credentials, else the catch-all."""
+    credentials, else the catch-all. A message from a phone gets no text where it is stored."""
     if verdict.outcome is Outcome.UNAUTHORIZED:
         return REPORT_INVALID_LOGIN, "Invalid login"
     if verdict.outcome in (Outcome.ACCEPTED, Outcome.DUPLICATE) and not verdict.mismatch:
-        return REPORT_RECEIVED, verdict.text[:LONGEST_TEXT]
+        text = "" if kind is Kind.REPLY else verdict.text[:LONGEST_TEXT]
+        return REPORT_RECEIVED, text
     return REPORT_ERROR, verdict.text[:LONGEST_TEXT]
 
 

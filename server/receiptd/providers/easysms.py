@@ -2,14 +2,13 @@
 
 Source: the vendor's "Appendix A: Receipt notifications". Inferred, from Kannel, whose convention
 it is: `%%` is a percent sign, the value 8, and that dates are local (Rome unless configured).
+The documents know a GET alone; a form with the same fields is read as well.
 
 The template is the configuration: the adapter is given the very dlr-url that EasySMS was given,
 and `dlr_url.Template` says which parameter carries what. A parameter that is one escape fills a
 field of the receipt. All others are kept in `extra` by their own names: the status word (where
 %d is there too), the error code, the date of sending, what stands for an escape that EasySMS does
 not document, constants, and, whole, a value that is more than one escape.
-
-Longer than 300 lines because the tables of Kannel's escapes and masks are its documentation.
 """
 
 from __future__ import annotations
@@ -18,74 +17,33 @@ from datetime import datetime
 from random import Random
 from urllib.parse import unquote, urlencode
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import Field, field_validator
 
-from receiptd.providers import Code, Endpoint, Invalid, Post, Provider
+from receiptd.providers import Endpoint, Invalid, Post, Provider, ProviderOptions
+from receiptd.providers.clocks import wall
 from receiptd.providers.dlr_url import Template
+from receiptd.providers.easysms_values import (
+    ERRORS,
+    ESCAPES,
+    EXAMPLE,
+    IDENTIFIERS,
+    REFINED,
+    VALUES,
+    WORDS,
+)
 from receiptd.providers.values import (
     Lenient,
     decimal,
     identifier,
     iso_time,
-    part,
+    part_and_count,
     phone,
     shown,
-    state_of_word,
-    wall,
     word,
 )
-from receiptd.providers.values import (
-    code as number_or_word,
-)
+from receiptd.providers.values import code as number_or_word
+from receiptd.providers.words import state_of_word
 from receiptd.receipt import Kind, Receipt, State
-
-_DATE = "(?:[0-9]{4}-[0-9]{2}-[0-9]{2}[ T][0-9]{2}:[0-9]{2}(?::[0-9]{2})?)?"
-
-# What can be filled in, and how it looks where one value holds several (None: anything).
-ESCAPES = {
-    "%i": None,  # the identifier given at sending
-    "%d": "[0-9]*",  # VALUES
-    "%s": None,  # WORDS
-    "%p": None,  # the sender
-    "%P": r"\+?[0-9]*",  # the recipient
-    "%t": _DATE,  # of sending
-    "%y": _DATE,  # of the receipt
-    "%c": "[0-9]*(?:[.,][0-9]+)?",  # cost
-    "%n": "[0-9]*",  # the part's number
-    "%j": None,  # ERRORS
-    "{message_id}": None,  # the customer's own identifier of the sending
-    "{reference}": None,
-}
-IDENTIFIERS = ("{message_id}", "%i")
-
-VALUES = {
-    "1": Code(State.DELIVERED, "Delivered"),
-    "2": Code(State.UNDELIVERABLE, "Could not be delivered to the recipient"),
-    "4": Code(State.ENROUTE, "Delivered to the SMSC"),
-    "8": Code(State.ENROUTE, "Submitted to the SMSC"),
-    "16": Code(State.REJECTED, "Could not be delivered to the operator"),
-    # Kannel's, whose bits these are: its own values for what it knows more of ...
-    "34": Code(State.EXPIRED, "Expired before it could be delivered"),
-    "66": Code(State.UNDELIVERABLE, "Given up for a reason that is not known"),
-    # ... and what comes of two of them.
-    "9": Code(State.DELIVERED, "Submitted to the SMSC and delivered"),
-    "12": Code(State.ENROUTE, "Submitted to the SMSC and delivered to it"),
-    "18": Code(State.REJECTED, "Could not be delivered, neither to the operator"),
-}
-# Where %d is not there or not in the table, %s decides alone ...
-WORDS = {"RECEIVED": State.ENROUTE}
-# ... and where it is, it says more about these.
-REFINED = {
-    "2": {State.EXPIRED, State.DELETED, State.REJECTED},
-    "66": {State.EXPIRED, State.DELETED, State.REJECTED},
-    "4": {State.ACCEPTED},
-    "8": {State.ACCEPTED},
-    "12": {State.ACCEPTED},
-}
-ERRORS = {"89": "balance too low"}
-
-EXAMPLE = "2020-01-31 14:18"
-"""Of a time as EasySMS writes it."""
 
 QUERY = "id=%i&d=%d&status=%s&from=%p&to=%P&sent=%t&done=%y&cost=%c&part=%n&err=%j"
 
@@ -100,10 +58,14 @@ def template(public_url: str) -> str:
     return f"{base}?{query}&{QUERY}" if query else f"{base}?{QUERY}"
 
 
-class EasySmsOptions(BaseModel):
-    """The configuration keys of an EasySMS endpoint."""
+def _part_text(receipt: Receipt) -> str | None:
+    if receipt.part is None:
+        return None
+    return f"{receipt.part}/{receipt.parts}" if receipt.parts else str(receipt.part)
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+
+class EasySmsOptions(ProviderOptions):
+    """The configuration keys of an EasySMS endpoint."""
 
     dlr_url: str = Field(
         default=f"https://dlr.example.com/easysms?{QUERY}",
@@ -125,7 +87,7 @@ class EasySms(Provider):
     name = "easysms"
     title = "EasySMS"
     path = "/easysms"
-    methods = ("GET",)
+    methods = ("GET", "POST")
     timezone = "Europe/Rome"
     Options = EasySmsOptions
     codes = VALUES
@@ -157,7 +119,7 @@ class EasySms(Provider):
         recipient = lenient(phone, name["%P"], sent("%P"))
         zone = self.endpoint.timezone
         reported_at = lenient(iso_time, name["%y"], sent("%y"), zone, EXAMPLE)
-        number = lenient(part, name["%n"], sent("%n"))
+        number, parts = lenient(part_and_count, name["%n"], sent("%n")) or (None, None)
         price = lenient(decimal, name["%c"], sent("%c"))
         extra, unread = lenient.rest(fields, self._known, self._template.key)
         return [
@@ -175,6 +137,7 @@ class EasySms(Provider):
                 sender=sent("%p"),
                 reference=sent("{reference}"),
                 part=number,
+                parts=parts,
                 price=price,
                 extra=extra,
                 linked_id=linked_id,
@@ -274,7 +237,7 @@ class EasySms(Provider):
             "%P": receipt.recipient,
             "%y": self._written(receipt.reported_at),
             "%c": None if receipt.price is None else f"{receipt.price:f}",
-            "%n": receipt.part,
+            "%n": _part_text(receipt),
             "{message_id}": ours,
             "{reference}": receipt.reference,
         }

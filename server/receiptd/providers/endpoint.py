@@ -26,10 +26,15 @@ class Endpoint:
     """What the provider may call this server: what stands before the path in its URL."""
 
 
-class NoOptions(BaseModel):
-    """The configuration keys of a provider that has none of its own."""
+class ProviderOptions(BaseModel):
+    """A provider's own configuration keys: subclass it. An unknown key is an error, and no error
+    shows a value, which may be a secret."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+
+class NoOptions(ProviderOptions):
+    """The configuration keys of a provider that has none of its own."""
 
 
 def _one_or_many(value: object) -> object:

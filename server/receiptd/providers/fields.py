@@ -45,7 +45,7 @@ Pair: TypeAlias = tuple[str, str, str]
 class Fields:
     """The fields of one post."""
 
-    __slots__ = ("_exact", "_secrets", "_values")
+    __slots__ = ("_exact", "_secrets", "_several", "_values")
 
     def __init__(
         self,
@@ -63,13 +63,16 @@ class Fields:
         # Further values are a dict's keys: in order, and found at once even where a hostile
         # post repeats one name ten thousand times.
         values: dict[str, tuple[str, str, dict[str, None]]] = {}
+        self._several = False
         for key, name, value in pairs:
             if exact:
                 key = name
             known = values.get(key)
             if known is None:
                 values[key] = (name, value, _NONE)
-            elif value and value != known[1]:
+                continue
+            self._several = True
+            if value and value != known[1]:
                 if not known[1]:
                     values[key] = (known[0], value, _NONE)
                 elif known[2]:
@@ -96,6 +99,8 @@ class Fields:
         the names as sent: a text each, a list of texts where different ones came. Of a known
         field that came with several values, the values that do not count are here. No value of
         a secret ever is: a second PIN may be as good as the first."""
+        if isinstance(known, frozenset) and not self._several and self._values.keys() <= known:
+            return {}
         extra: dict[str, object] = {}
         for key, (name, first, others) in self._values.items():
             if key in known and not others:

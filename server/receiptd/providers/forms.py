@@ -48,8 +48,27 @@ def _name(raw: str, charset: str) -> tuple[str, str]:
     return name.casefold(), name
 
 
-_known_name = lru_cache(1024)(_name)
-"""The same few names come in every post."""
+class _Names(dict[str, tuple[str, str, bool]]):
+    """Names as they stand in a post: as they compare, as they are, and whether they are secrets'.
+    The same few come in every post, so they are remembered, but for long ones."""
+
+    def __init__(self, charset: str, secrets: frozenset[str]) -> None:
+        super().__init__()
+        self._charset = charset
+        self._secrets = secrets
+
+    def __missing__(self, raw: str) -> tuple[str, str, bool]:
+        key, name = _name(raw, self._charset)
+        found = key, name, is_secret(key, self._secrets)
+        if len(raw) <= _LONGEST_KNOWN and len(self) < _MOST_KNOWN:
+            self[raw] = found
+        return found
+
+
+_names = lru_cache(64)(_Names)
+_known_text = lru_cache(1024)(_text)
+"""Receipts come in bursts that say the same second, and the same few words."""
+_MOST_KNOWN = 1024
 _LONGEST_KNOWN = 64
 
 
@@ -89,25 +108,27 @@ def take_apart(
         before = text.count("&", 0, second.start()) + 1
         text = f"{text[: second.start()]}&{text[second.end() :]}"
     plain = text.isascii() and "\0" not in text
-    separator = _separator(text)
+    escaped = not plain or "%" in text or "+" in text
+    folded = "\n" in text or "\r" in text
+    separator = _separator(text) if folded else "&"
     entities = "&amp;" in text
     pieces = text.split(separator)
     secret = False
+    names = _names(charset, secrets)
     for index, piece in enumerate(pieces):
         if not piece:
             continue
         name, _, value = piece.partition("=")
-        if entities:
-            name = _ENTITIES.sub("", name)
-        known = _known_name if len(name) <= _LONGEST_KNOWN else _name
-        key, sent = known(name, charset)
-        if value and is_secret(key, secrets):
-            pieces[index] = f"{piece.partition('=')[0]}={BLANK_TEXT}"
-            secret = True
-        if value and value[-1] in "\r\n":
-            value = value.rstrip("\r\n")  # a line feed behind a field: a form escapes its own
-        if not plain or "%" in value or "+" in value:
-            value = _text(value, charset)
+        key, sent, hidden = names[_ENTITIES.sub("", name) if entities else name]
+        if value:
+            if hidden:
+                pieces[index] = f"{piece.partition('=')[0]}={BLANK_TEXT}"
+                secret = True
+            if folded and value[-1] in "\r\n":
+                value = value.rstrip("\r\n")  # a line feed behind a field: a form escapes its own
+            if escaped and (not plain or "%" in value or "+" in value):
+                text_of = _text if len(value) > _LONGEST_KNOWN else _known_text
+                value = text_of(value, charset)
         pairs.append((key, sent, value))
     if secrets and ";" in text:
         pieces = [_blank_behind_semicolon(piece, secrets, charset) for piece in pieces]

@@ -15,7 +15,9 @@ from urllib.parse import urlencode
 from uuid import UUID
 
 from receiptd.providers import Code, Invalid, Post, Provider, Reply
-from receiptd.providers.values import SMPP_WORDS, Lenient, identifier, smpp_time, wall, word
+from receiptd.providers.clocks import wall
+from receiptd.providers.values import Lenient, identifier, smpp_time, word
+from receiptd.providers.words import SMPP_WORDS
 from receiptd.receipt import Receipt, State, Verdict
 
 TAKEN = "ESME_ROK"

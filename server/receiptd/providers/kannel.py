@@ -16,13 +16,14 @@ from random import Random
 from typing import Literal
 from urllib.parse import urlencode
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
-from receiptd.providers import Code, Endpoint, Invalid, Post, Provider
+from receiptd.providers import Code, Endpoint, Invalid, Post, Provider, ProviderOptions
 from receiptd.providers.dlr_url import Template
 from receiptd.providers.times import epoch_time
-from receiptd.providers.values import SMPP_WORDS, Lenient, identifier, iso_time, phone
+from receiptd.providers.values import Lenient, identifier, iso_time, phone
 from receiptd.providers.values import code as numeric
+from receiptd.providers.words import SMPP_WORDS
 from receiptd.receipt import Receipt, State
 
 ESCAPES = {
@@ -70,10 +71,8 @@ LONGEST_WORDS = 1000
 DLR_URL = "https://dlr.example.com/kannel?id={message_id}&d=%d&to=%p&from=%P&t=%T&fid=%F&a=%A"
 
 
-class KannelOptions(BaseModel):
+class KannelOptions(ProviderOptions):
     """The configuration keys of a Kannel endpoint."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
     dlr_url: str = Field(
         default=DLR_URL,

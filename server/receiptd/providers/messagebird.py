@@ -17,10 +17,18 @@ from hashlib import sha256
 from random import Random
 from urllib.parse import urlencode
 
-from pydantic import BaseModel, ConfigDict, Field
-
-from receiptd.providers import Code, Invalid, Post, Provider, Reply, Secrets, Unverified, revealed
+from receiptd.providers import (
+    Code,
+    Invalid,
+    Post,
+    ProviderOptions,
+    Reply,
+    Secrets,
+    SignedProvider,
+    Unverified,
+)
 from receiptd.providers.signatures import require
+from receiptd.providers.signed import signing_option
 from receiptd.providers.values import (
     Lenient,
     decimal,
@@ -54,20 +62,15 @@ _KNOWN = frozenset(
 )
 
 
-class MessageBirdOptions(BaseModel):
+class MessageBirdOptions(ProviderOptions):
     """The configuration keys of a MessageBird endpoint."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
-
-    signing_key: Secrets = Field(
-        default=[],
-        description="The account's signing key: posts are then checked by their "
-        "MessageBird-Signature-JWT. Also a list, while it is changed.",
-        examples=["a-long-signing-key"],
+    signing_key: Secrets = signing_option(
+        "The account's signing key", "their MessageBird-Signature-JWT", "a-long-signing-key"
     )
 
 
-class MessageBird(Provider):
+class MessageBird(SignedProvider):
     """The status reports of MessageBird."""
 
     name = "messagebird"
@@ -75,27 +78,16 @@ class MessageBird(Provider):
     path = "/messagebird"
     methods = ("GET", "POST")
     signs_url = True
+    signed_by = "signing_key"
     Options = MessageBirdOptions
     codes = CODES
 
-    @property
-    def signed(self) -> bool:
-        """Whether a signing key is configured."""
-        return bool(self._keys)
-
-    @property
-    def _keys(self) -> list[bytes]:
-        options = self.endpoint.options
-        return revealed(options.signing_key) if isinstance(options, MessageBirdOptions) else []
-
-    def verify(self, post: Post) -> None:
-        """Check `MessageBird-Signature-JWT`, where a signing key is configured."""
-        if not self._keys:
-            return
+    def check_signature(self, post: Post, secrets: Sequence[bytes]) -> None:
+        """Check `MessageBird-Signature-JWT`."""
         token = require(post.headers.get(HEADER, ""), "MessageBird-Signature-JWT")
         claimed = claims(
             token,
-            self._keys,
+            secrets,
             algorithms=("HS256", "HS384", "HS512"),
             required=("iss", "nbf", "exp", "url_hash"),
         )
@@ -106,10 +98,8 @@ class MessageBird(Provider):
             check_hash(claimed.get("payload_hash"), [post.body] if post.body else [], "body")
         check_period(claimed, post.received_at, LEEWAY)
 
-    def sign(self, post: Post) -> Post:
-        """With the first signing key that is configured."""
-        if not self._keys:
-            return post
+    def with_signature(self, post: Post, secret: bytes) -> Post:
+        """With a JSON Web Token, valid for a minute."""
         now = int(post.received_at)
         claimed = {
             "iss": "MessageBird",
@@ -119,7 +109,7 @@ class MessageBird(Provider):
         }
         if post.body:
             claimed["payload_hash"] = sha256(post.body).hexdigest()
-        return post.changed(headers={"MessageBird-Signature-JWT": made(claimed, self._keys[0])})
+        return post.changed(headers={"MessageBird-Signature-JWT": made(claimed, secret)})
 
     def read(self, post: Post) -> list[Receipt]:
         """The one receipt of a report."""

@@ -8,15 +8,15 @@ fields, are not taken.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from random import Random
 from urllib.parse import urlencode
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field
-
-from receiptd.providers import Code, Post, Provider, Secrets, Unverified, revealed
+from receiptd.providers import Code, Post, ProviderOptions, Secrets, SignedProvider, Unverified
 from receiptd.providers.signatures import LONGEST_SIGNATURE, check, form_pairs, plivo_v3
+from receiptd.providers.signed import signing_option
 from receiptd.providers.values import (
     Lenient,
     decimal,
@@ -50,20 +50,18 @@ _KNOWN = frozenset(
 )
 
 
-class PlivoOptions(BaseModel):
+class PlivoOptions(ProviderOptions):
     """The configuration keys of a Plivo endpoint."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
-
-    auth_token: Secrets = Field(
-        default=[],
-        description="The auth token of the account, or a list with those of its subaccounts: "
-        "posts are then checked by their signature V3.",
-        examples=["a-long-auth-token"],
+    auth_token: Secrets = signing_option(
+        "The auth token of the account",
+        "their signature V3",
+        "a-long-auth-token",
+        "Also a list, with those of its subaccounts.",
     )
 
 
-class Plivo(Provider):
+class Plivo(SignedProvider):
     """The status callbacks of Plivo."""
 
     name = "plivo"
@@ -71,23 +69,12 @@ class Plivo(Provider):
     path = "/plivo"
     methods = ("POST", "GET")
     signs_url = True
+    signed_by = "auth_token"
     Options = PlivoOptions
     codes = CODES
 
-    @property
-    def signed(self) -> bool:
-        """Whether an auth token is configured."""
-        return bool(self._tokens)
-
-    @property
-    def _tokens(self) -> list[bytes]:
-        options = self.endpoint.options
-        return revealed(options.auth_token) if isinstance(options, PlivoOptions) else []
-
-    def verify(self, post: Post) -> None:
-        """Check the signature V3, where an auth token is configured."""
-        if not self._tokens:
-            return
+    def check_signature(self, post: Post, secrets: Sequence[bytes]) -> None:
+        """Check the signature V3."""
         given = ",".join(filter(None, (post.headers.get(name) for name in HEADERS)))
         nonce = post.headers.get(NONCE, "")
         if not given or not nonce or len(given) > LONGEST_SIGNATURE:
@@ -100,17 +87,15 @@ class Plivo(Provider):
             (each.strip() for each in given.split(",")),
             [
                 plivo_v3(token, post.method, url, pairs, nonce)
-                for token in self._tokens
+                for token in secrets
                 for url in post.urls
             ],
         )
 
-    def sign(self, post: Post) -> Post:
-        """With the first auth token that is configured."""
-        if not self._tokens:
-            return post
+    def with_signature(self, post: Post, secret: bytes) -> Post:
+        """With the main account's signature."""
         nonce = "12345678901234567890"
-        made = plivo_v3(self._tokens[0], post.method, post.urls[0], form_pairs(post.body), nonce)
+        made = plivo_v3(secret, post.method, post.urls[0], form_pairs(post.body), nonce)
         return post.changed(
             headers={"X-Plivo-Signature-Ma-V3": made, "X-Plivo-Signature-V3-Nonce": nonce}
         )

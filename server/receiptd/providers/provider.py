@@ -13,7 +13,8 @@ from receiptd.providers.endpoint import Endpoint, NoOptions
 from receiptd.providers.fields import Ignored, Invalid
 from receiptd.providers.json_body import written
 from receiptd.providers.post import Post
-from receiptd.providers.values import Lenient, state_of_word
+from receiptd.providers.values import Lenient
+from receiptd.providers.words import state_of_word
 from receiptd.receipt import Kind, Outcome, Receipt, State, Verdict
 
 
@@ -164,6 +165,17 @@ class Provider:
         """A plausible receipt, reported at `at`, such as `receiptd simulate` sends."""
         raise NotImplementedError
 
+    def sample_of(self, kind: Kind, random: Random, at: datetime) -> Receipt:
+        """As `sample`, of that kind.
+
+        :raises LookupError: where none of that kind is ever made up.
+        """
+        for _ in range(_MOST_SAMPLES):
+            receipt = self.sample(random, at)
+            if receipt.kind is kind:
+                return receipt
+        raise LookupError(kind)
+
     def write(self, receipt: Receipt) -> Post:
         """The post in which the provider would send `receipt`: `read` gives it back."""
         raise NotImplementedError
@@ -182,7 +194,8 @@ class Provider:
             return configured[f"{code}/{error}"]
         if code in configured:
             return configured[code]
-        known = self.codes.get(f"{code}/{error}") or self.codes.get(code)
+        known = self.codes.get(f"{code}/{error}") if error is not None else None
+        known = known or self.codes.get(code)
         return known.state if known else state_of_word(code) or State.UNKNOWN
 
     def description(self, code: str | None) -> str | None:
@@ -191,4 +204,6 @@ class Provider:
         return known.text if known else None
 
 
+_MOST_SAMPLES = 300
+"""How many are made up to find one of a wanted kind: the rarest is one in ten."""
 _REFUSALS = {Outcome.INVALID: 400, Outcome.UNAUTHORIZED: 403, Outcome.BUSY: 503}

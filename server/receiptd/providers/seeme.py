@@ -13,6 +13,8 @@ from random import Random
 from urllib.parse import urlencode
 
 from receiptd.providers import Code, Invalid, Post, Provider
+from receiptd.providers.clocks import wall
+from receiptd.providers.torn import torn
 from receiptd.providers.values import (
     Lenient,
     code,
@@ -22,8 +24,6 @@ from receiptd.providers.values import (
     iso_time,
     part,
     phone,
-    torn,
-    wall,
 )
 from receiptd.receipt import Kind, Receipt, State
 

@@ -19,21 +19,20 @@ from datetime import datetime
 from random import Random
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
-
 from receiptd.providers import (
     Code,
     Ignored,
     Invalid,
     Item,
     Post,
-    Provider,
+    ProviderOptions,
     Secrets,
+    SignedProvider,
     Unverified,
-    revealed,
 )
 from receiptd.providers.json_body import as_text, flattened
 from receiptd.providers.signatures import check, require, sinch
+from receiptd.providers.signed import signing_option
 from receiptd.providers.sources import in_json
 from receiptd.providers.values import Lenient, identifier, iso_time, part, phone, word
 from receiptd.receipt import Kind, Receipt, State
@@ -59,57 +58,41 @@ _KNOWN = frozenset(
 )
 
 
-class SinchOptions(BaseModel):
+class SinchOptions(ProviderOptions):
     """The configuration keys of a Sinch endpoint."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
-
-    secret: Secrets = Field(
-        default=[],
-        description="The secret that callbacks are signed with: posts are then checked by their "
-        "x-sinch-webhook-signature. Also a list, while it is changed.",
-        examples=["a-long-random-text"],
+    secret: Secrets = signing_option(
+        "The secret that callbacks are signed with",
+        "their x-sinch-webhook-signature",
+        "a-long-random-text",
     )
 
 
-class Sinch(Provider):
+class Sinch(SignedProvider):
     """The delivery reports of Sinch."""
 
     name = "sinch"
     title = "Sinch SMS"
     path = "/sinch"
+    signed_by = "secret"
     Options = SinchOptions
     codes = CODES
 
-    @property
-    def signed(self) -> bool:
-        """Whether a secret is configured."""
-        return bool(self._secrets)
-
-    @property
-    def _secrets(self) -> list[bytes]:
-        options = self.endpoint.options
-        return revealed(options.secret) if isinstance(options, SinchOptions) else []
-
-    def verify(self, post: Post) -> None:
-        """Check `x-sinch-webhook-signature`, where a secret is configured."""
-        if not self._secrets:
-            return
+    def check_signature(self, post: Post, secrets: Sequence[bytes]) -> None:
+        """Check `x-sinch-webhook-signature`."""
         get = post.headers.get
         given = require(get(HEADER, ""), HEADER)
         if get(f"{HEADER}-algorithm", "HmacSHA256").lower() != "hmacsha256":
             raise Unverified("the signature is made by another algorithm than HmacSHA256")
         nonce, stamp = get(f"{HEADER}-nonce", ""), get(f"{HEADER}-timestamp", "")
-        check([given], [sinch(secret, post.body, nonce, stamp) for secret in self._secrets])
+        check([given], [sinch(secret, post.body, nonce, stamp) for secret in secrets])
 
-    def sign(self, post: Post) -> Post:
-        """With the first secret that is configured."""
-        if not self._secrets:
-            return post
+    def with_signature(self, post: Post, secret: bytes) -> Post:
+        """With the four headers of Sinch's signature."""
         nonce, stamp = "01JK0A1B2C3D4E5F6G7H8J9KMN", str(int(post.received_at))
         return post.changed(
             headers={
-                HEADER: sinch(self._secrets[0], post.body, nonce, stamp),
+                HEADER: sinch(secret, post.body, nonce, stamp),
                 f"{HEADER}-nonce": nonce,
                 f"{HEADER}-timestamp": stamp,
                 f"{HEADER}-algorithm": "HmacSHA256",

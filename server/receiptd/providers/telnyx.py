@@ -15,10 +15,10 @@ from random import Random
 from typing import Annotated, Any
 from uuid import UUID
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
+from pydantic import BeforeValidator, Field, field_validator
 
 from receiptd.duration import duration
-from receiptd.providers import Code, Ignored, Invalid, Item, Post, Provider
+from receiptd.providers import Code, Ignored, Invalid, Item, Post, Provider, ProviderOptions
 from receiptd.providers.json_body import flattened
 from receiptd.providers.signatures import check_ed25519, check_time, ed25519_key, require
 from receiptd.providers.sources import at as found_at
@@ -51,10 +51,8 @@ def _seconds(value: object) -> object:
     return duration(value).total_seconds()
 
 
-class TelnyxOptions(BaseModel):
+class TelnyxOptions(ProviderOptions):
     """The configuration keys of a Telnyx endpoint."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
     public_key: Annotated[
         list[str], BeforeValidator(lambda it: it if isinstance(it, list) else [it])

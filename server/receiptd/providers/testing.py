@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from receiptd.providers import Endpoint, Invalid, Item, Post, Provider, Reply, Unverified
-from receiptd.providers.values import zone
+from receiptd.providers.clocks import zone
 from receiptd.receipt import ACCEPTED, Outcome, Receipt, State, Verdict
 
 FORM = "application/x-www-form-urlencoded"

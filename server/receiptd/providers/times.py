@@ -6,16 +6,21 @@ from datetime import UTC, datetime, timedelta, tzinfo
 
 from receiptd.providers.fields import Invalid
 from receiptd.providers.json_body import as_text
-from receiptd.providers.values import Value, decimal, shown, utc
+from receiptd.providers.notations import known
+from receiptd.providers.values import Value, decimal, shown
+
+_DAY = 24 * 60 * 60
+"""Seconds."""
 
 
 def epoch_time(field: str, value: Value, per_second: int = 1) -> datetime | None:
-    """A time in seconds since 1970, or in milliseconds (`per_second` 1000); zero is None.
+    """A time in seconds since 1970, or in milliseconds (`per_second` 1000); zero is
+    None, and so is all of its day, which is zero somewhere.
 
     :raises Invalid: where it is none.
     """
     number = decimal(field, value)
-    if not number:
+    if number is None or abs(number) < _DAY * per_second:
         return None
     try:
         return datetime.fromtimestamp(0, UTC) + timedelta(seconds=float(number / per_second))
@@ -26,7 +31,8 @@ def epoch_time(field: str, value: Value, per_second: int = 1) -> datetime | None
 
 
 def formatted_time(field: str, value: Value, zone: tzinfo, form: str) -> datetime | None:
-    """A time of the form that `datetime.strptime` knows; nothing but zeros is None.
+    """A time of the form that `datetime.strptime` knows; nothing but zeros, and a
+    date that says there is none, is None.
 
     :raises Invalid: where it is none.
     """
@@ -35,7 +41,7 @@ def formatted_time(field: str, value: Value, zone: tzinfo, form: str) -> datetim
         return None
     try:
         if len(text) <= 64:
-            return utc(datetime.strptime(text, form), zone)
+            return known(datetime.strptime(text, form), zone)
     except (ValueError, OverflowError):
         pass
     raise Invalid(field, f"{field} is {shown(text)}: a time of the form {form} was expected")

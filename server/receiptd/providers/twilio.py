@@ -16,9 +16,7 @@ from datetime import datetime
 from random import Random
 from urllib.parse import urlencode
 
-from pydantic import BaseModel, ConfigDict, Field
-
-from receiptd.providers import Code, Post, Provider, Reply, Secrets, revealed
+from receiptd.providers import Code, Post, ProviderOptions, Reply, Secrets, SignedProvider
 from receiptd.providers.signatures import (
     check,
     form_pairs,
@@ -27,6 +25,7 @@ from receiptd.providers.signatures import (
     twilio_body_is_hashed,
     with_and_without_port,
 )
+from receiptd.providers.signed import signing_option
 from receiptd.providers.values import Lenient, identifier, phone, smpp_time, word
 from receiptd.receipt import Kind, Receipt, State, Verdict
 
@@ -72,20 +71,15 @@ _KNOWN = frozenset(
 )
 
 
-class TwilioOptions(BaseModel):
+class TwilioOptions(ProviderOptions):
     """The configuration keys of a Twilio endpoint."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
-
-    auth_token: Secrets = Field(
-        default=[],
-        description="The account's auth token: posts are then checked by their "
-        "X-Twilio-Signature. Also a list, while the token is changed.",
-        examples=["00112233445566778899aabbccddeeff"],
+    auth_token: Secrets = signing_option(
+        "The account's auth token", "their X-Twilio-Signature", "00112233445566778899aabbccddeeff"
     )
 
 
-class Twilio(Provider):
+class Twilio(SignedProvider):
     """The status callbacks of Twilio."""
 
     name = "twilio"
@@ -93,35 +87,22 @@ class Twilio(Provider):
     path = "/twilio"
     methods = ("POST", "GET")
     signs_url = True
+    signed_by = "auth_token"
     Options = TwilioOptions
     codes = CODES
 
-    @property
-    def signed(self) -> bool:
-        """Whether an auth token is configured."""
-        return bool(self._tokens)
-
-    @property
-    def _tokens(self) -> list[bytes]:
-        options = self.endpoint.options
-        return revealed(options.auth_token) if isinstance(options, TwilioOptions) else []
-
-    def verify(self, post: Post) -> None:
-        """Check `X-Twilio-Signature`, where the auth token is configured."""
-        if not self._tokens:
-            return
+    def check_signature(self, post: Post, secrets: Sequence[bytes]) -> None:
+        """Check `X-Twilio-Signature`."""
         given = require(post.headers.get(HEADER, ""), "X-Twilio-Signature")
         pairs = form_pairs(post.body) if _is_form(post) else []
         urls = [url for known in post.urls for url in with_and_without_port(known)]
         if post.body and not _is_form(post):
             urls = [url for url in urls if twilio_body_is_hashed(url, post.body)]
-        check([given], [twilio(token, url, pairs) for token in self._tokens for url in urls])
+        check([given], [twilio(token, url, pairs) for token in secrets for url in urls])
 
-    def sign(self, post: Post) -> Post:
-        """With the first auth token that is configured."""
-        if not self._tokens:
-            return post
-        made = twilio(self._tokens[0], post.urls[0], form_pairs(post.body))
+    def with_signature(self, post: Post, secret: bytes) -> Post:
+        """With `X-Twilio-Signature`."""
+        made = twilio(secret, post.urls[0], form_pairs(post.body))
         return post.changed(headers={"X-Twilio-Signature": made})
 
     def read(self, post: Post) -> list[Receipt]:

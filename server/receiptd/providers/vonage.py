@@ -19,11 +19,21 @@ from random import Random
 from typing import Literal
 from urllib.parse import urlencode
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
-from receiptd.providers import Code, Ignored, Invalid, Item, Post, Provider, Secrets, revealed
+from receiptd.providers import (
+    Code,
+    Ignored,
+    Invalid,
+    Item,
+    Post,
+    ProviderOptions,
+    Secrets,
+    SignedProvider,
+)
 from receiptd.providers.json_body import as_text
 from receiptd.providers.signatures import check, form_pairs, require, vonage
+from receiptd.providers.signed import signing_option
 from receiptd.providers.sources import Look
 from receiptd.providers.values import Lenient, decimal, digits, identifier, iso_time, phone, word
 from receiptd.receipt import Kind, Receipt, State
@@ -70,16 +80,13 @@ _KNOWN = frozenset(
 )
 
 
-class VonageOptions(BaseModel):
+class VonageOptions(ProviderOptions):
     """The configuration keys of a Vonage endpoint."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
-
-    signature_secret: Secrets = Field(
-        default=[],
-        description="The account's signature secret: posts are then checked by their `sig`, which "
-        "Vonage's support must switch on for webhooks. Also a list, while it is changed.",
-        examples=["a-long-signature-secret"],
+    signature_secret: Secrets = signing_option(
+        "The account's signature secret",
+        "their `sig`, which Vonage's support must switch on for webhooks",
+        "a-long-signature-secret",
     )
     signature_method: Literal["md5hash", "md5", "sha1", "sha256", "sha512"] = Field(
         default="md5hash",
@@ -89,7 +96,7 @@ class VonageOptions(BaseModel):
     )
 
 
-class Vonage(Provider):
+class Vonage(SignedProvider):
     """The delivery receipts of Vonage's SMS API."""
 
     name = "vonage"
@@ -97,47 +104,33 @@ class Vonage(Provider):
     path = "/vonage"
     methods = ("POST", "GET")
     secrets = frozenset({"api-key", "sig"})
+    signed_by = "signature_secret"
     Options = VonageOptions
     codes = CODES
 
     @property
-    def _options(self) -> VonageOptions:
+    def _method(self) -> str:
         options = self.endpoint.options
-        return options if isinstance(options, VonageOptions) else VonageOptions()
+        return options.signature_method if isinstance(options, VonageOptions) else "md5hash"
 
-    @property
-    def signed(self) -> bool:
-        """Whether a signature secret is configured."""
-        return bool(self._options.signature_secret)
-
-    def verify(self, post: Post) -> None:
-        """Check `sig`, where the signature secret is configured."""
-        options = self._options
-        if not options.signature_secret:
-            return
+    def check_signature(self, post: Post, secrets: Sequence[bytes]) -> None:
+        """Check `sig`."""
         pairs = _parameters(post)
         given = [value for name, value in pairs if name == "sig"]
         require(given[0] if given else "", "sig (a parameter, and no header)")
         check(
             [given[0].lower()],
-            [
-                vonage(secret, pairs, options.signature_method)
-                for secret in revealed(options.signature_secret)
-            ],
+            [vonage(secret, pairs, self._method) for secret in secrets],
         )
 
-    def sign(self, post: Post) -> Post:
-        """With the first secret that is configured."""
-        options = self._options
-        if not options.signature_secret:
-            return post
+    def with_signature(self, post: Post, secret: bytes) -> Post:
+        """With `sig`, and the time and the nonce that it covers."""
         pairs = [
             *_parameters(post),
             ("timestamp", str(int(post.received_at))),
             ("nonce", "2d1e0f34-9a8b-4c7d-8e6f-5a4b3c2d1e0f"),
         ]
-        secret = revealed(options.signature_secret)[0]
-        sig = vonage(secret, pairs, options.signature_method)
+        sig = vonage(secret, pairs, self._method)
         return post.changed(body=urlencode([*pairs, ("sig", sig)]).encode())
 
     def read(self, post: Post) -> Sequence[Item]:

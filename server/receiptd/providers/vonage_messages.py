@@ -19,20 +19,19 @@ from random import Random
 from typing import Any
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field
-
 from receiptd.providers import (
     Code,
     Ignored,
     Invalid,
     Item,
     Post,
-    Provider,
+    ProviderOptions,
     Secrets,
+    SignedProvider,
     Unverified,
-    revealed,
 )
 from receiptd.providers.json_body import flattened
+from receiptd.providers.signed import signing_option
 from receiptd.providers.sources import in_json
 from receiptd.providers.values import (
     Lenient,
@@ -71,62 +70,44 @@ _KNOWN = frozenset(
 )
 
 
-class VonageMessagesOptions(BaseModel):
+class VonageMessagesOptions(ProviderOptions):
     """The configuration keys of an endpoint of Vonage's Messages API."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
-
-    signature_secret: Secrets = Field(
-        default=[],
-        description="The account's signature secret: posts are then checked by the JSON Web Token "
-        "in their Authorization. Also a list, while it is changed.",
-        examples=["a-long-signature-secret"],
+    signature_secret: Secrets = signing_option(
+        "The account's signature secret",
+        "the JSON Web Token in their Authorization",
+        "a-long-signature-secret",
     )
 
 
-class VonageMessages(Provider):
+class VonageMessages(SignedProvider):
     """The status webhooks of Vonage's Messages API."""
 
     name = "vonage-messages"
     title = "Vonage Messages API"
     path = "/vonage-messages"
+    signed_by = "signature_secret"
     Options = VonageMessagesOptions
     codes = CODES
 
-    @property
-    def signed(self) -> bool:
-        """Whether a signature secret is configured."""
-        return bool(self._secrets)
-
-    @property
-    def _secrets(self) -> list[bytes]:
-        options = self.endpoint.options
-        if not isinstance(options, VonageMessagesOptions):
-            return []
-        return revealed(options.signature_secret)
-
-    def verify(self, post: Post) -> None:
-        """Check the JSON Web Token, where the signature secret is configured."""
-        if not self._secrets:
-            return
+    def check_signature(self, post: Post, secrets: Sequence[bytes]) -> None:
+        """Check the JSON Web Token."""
         scheme, _, token = post.headers.get("authorization", "").partition(" ")
         if scheme.lower() != "bearer" or not token:
             raise Unverified(
                 "the signature is missing: Authorization must carry it, as Bearer", status=503
             )
-        claimed = claims(token.strip(), self._secrets, required=("iat", "payload_hash"))
+        claimed = claims(token.strip(), secrets, required=("iat", "payload_hash"))
         check_hash(claimed["payload_hash"], [post.body], "body")
 
-    def sign(self, post: Post) -> Post:
-        """With the first secret that is configured."""
-        if not self._secrets:
-            return post
+    def with_signature(self, post: Post, secret: bytes) -> Post:
+        """With a JSON Web Token."""
         claimed = {
             "iss": "Vonage",
             "iat": int(post.received_at),
             "payload_hash": sha256(post.body).hexdigest(),
         }
-        return post.changed(headers={"Authorization": f"Bearer {made(claimed, self._secrets[0])}"})
+        return post.changed(headers={"Authorization": f"Bearer {made(claimed, secret)}"})
 
     def read(self, post: Post) -> Sequence[Item]:
         """The one receipt, or inbound message, of a webhook."""

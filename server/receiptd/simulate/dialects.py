@@ -11,21 +11,17 @@ import http.client
 from base64 import b64encode
 from typing import Literal, NamedTuple, Protocol
 from urllib.parse import parse_qs, parse_qsl, quote, unquote, urlencode, urlsplit
-from xml.sax.saxutils import escape
 
 from receiptd import __version__
 from receiptd.providers import Post, Provider
-from receiptd.providers.csoft import timestamp
 from receiptd.receipt import Receipt, match_key
+from receiptd.simulate.envelope import SOAP_ENV, envelope
 
 SOAP_TYPE = "text/xml; charset=utf-8"
 FORM_TYPE = "application/x-www-form-urlencoded"
 
 LARGEST_FORM = 16 * 1024
 """Bytes of an answer that are looked through for a report in form encoding."""
-
-_SOAP_ENV = "http://schemas.xmlsoap.org/soap/envelope/"
-_SENDSMS5 = "http://www.csoft.co.uk/dtd/sendsms5.xsd"
 
 
 class Target(NamedTuple):
@@ -95,27 +91,6 @@ def target(url: str, token: str | None = None) -> Target:
         headers,
         f"{parts.scheme}://{name}:{port}{parts.path}",
     )
-
-
-def envelope(receipt: Receipt, username: str | None = None, pin: str | None = None) -> bytes:
-    """`receipt` as Connection Software posts it: SOAP 1.1, version 5, children unqualified."""
-    fields = (
-        ("Username", username),
-        ("PIN", pin),
-        ("Timestamp1", timestamp(receipt.reported_at)),
-        ("SentTo", receipt.recipient or ""),
-        ("MessageIdentifier", receipt.message_id or ""),
-        ("Report", receipt.code or ""),
-    )
-    children = "".join(
-        f"<{name}>{escape(value)}</{name}>" for name, value in fields if value is not None
-    )
-    return (
-        '<?xml version="1.0" encoding="UTF-8"?>\n'
-        f'<SOAP-ENV:Envelope xmlns:SOAP-ENV="{_SOAP_ENV}" xmlns:ns2="{_SENDSMS5}"><SOAP-ENV:Body>'
-        f"<ns2:SubmitDeliveryReceipt>{children}</ns2:SubmitDeliveryReceipt>"
-        "</SOAP-ENV:Body></SOAP-ENV:Envelope>\n"
-    ).encode()
 
 
 class Soap:
@@ -238,7 +213,7 @@ def reply(body: bytes) -> tuple[str, dict[str, str]]:
         root = etree.fromstring(body, parser)
     except (etree.XMLSyntaxError, ValueError) as error:
         raise ValueError(f"the answer is no XML: {error}") from None
-    content = root.find(f"{{{_SOAP_ENV}}}Body")
+    content = root.find(f"{{{SOAP_ENV}}}Body")
     if content is None or not len(content):
         raise ValueError(f"the answer is no SOAP reply but {etree.QName(root).localname}")
     children = {

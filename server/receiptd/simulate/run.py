@@ -20,7 +20,7 @@ from threading import Event, Lock, Thread
 from typing import NamedTuple
 
 from receiptd.providers import Provider
-from receiptd.receipt import Receipt
+from receiptd.receipt import Kind, Receipt
 from receiptd.simulate.dialects import Answer, Dialect, Outgoing, Target
 
 FIRST = datetime(2026, 1, 1, tzinfo=UTC)
@@ -68,12 +68,18 @@ class CannotConnect(Exception):
     """No connection to the target; the text says why and what to do."""
 
 
-def samples(provider: Provider, count: int, seed: int | None) -> Iterator[Receipt]:
-    """`count` receipts: others in each run, or with a `seed` the same, times included."""
+def samples(
+    provider: Provider, count: int, seed: int | None, kind: Kind | None = None
+) -> Iterator[Receipt]:
+    """`count` receipts: others in each run, or with a `seed` the same, times included.
+
+    :param kind: of which all are; None: of those that the provider sends.
+    :raises LookupError: where none of that kind is ever made up.
+    """
     random = Random(seed)  # noqa: S311 - made up, not secret
     for number in range(count):
         at = datetime.now(UTC) if seed is None else FIRST + timedelta(seconds=number)
-        yield provider.sample(random, at)
+        yield provider.sample_of(kind, random, at) if kind else provider.sample(random, at)
 
 
 class Run:

@@ -4,7 +4,7 @@ Spyne's own `Soap11` knows one namespace and one form of child elements; the ven
 use several of both. This one takes the operation in any namespace, its children qualified or
 not and in any order, ignores what it does not know, `xsi:type` included (the documents bind the
 prefix to the 1999 schema namespace), and answers in the request's namespace with unqualified
-children. It is also ten times as fast, since it knows the one operation's shape.
+children. It is also ten times as fast, since it knows the operations' shapes.
 
 What an envelope says is read in `envelope`; its PIN is blanked in `pin`.
 """
@@ -18,7 +18,7 @@ from xml.sax.saxutils import escape, quoteattr
 from spyne.protocol.soap import Soap11
 
 from receiptd.soap.document import parse
-from receiptd.soap.envelope import OPERATION, SOAP_ENV, operation_of, read_call
+from receiptd.soap.envelope import SOAP_ENV, operation_of, read_call
 from receiptd.soap.pin import blanked
 
 _OPEN = (
@@ -42,16 +42,16 @@ class Sendsms(Soap11):  # type: ignore[misc]
     def decompose_incoming_envelope(self, ctx: Any, message: Any = Soap11.REQUEST) -> None:
         """Read the operation, too: of a fault in `deserialize` Spyne would log a traceback.
 
-        :raises Fault: where the document is no SOAP 1.1 envelope with the one operation, or a
-            field came twice or holds elements.
+        :raises Fault: where the document is no SOAP 1.1 envelope with one operation, or a field
+            came twice or holds elements that should hold a text.
         """
         ctx.in_body_doc = operation_of(ctx.in_document)
         ctx.udc.call = read_call(ctx.in_body_doc)
-        ctx.method_request_string = OPERATION
+        ctx.method_request_string = ctx.udc.call.operation.name
 
     def generate_method_contexts(self, ctx: Any) -> tuple[Any, ...]:
-        """The context itself: there is one operation and nothing is bound to it beside."""
-        ctx.descriptor = self.app.operation
+        """The context itself: nothing is bound to an operation beside."""
+        ctx.descriptor = self.app.operations[ctx.method_request_string]
         return (ctx,)
 
     def deserialize(self, ctx: Any, message: Any) -> None:
@@ -68,31 +68,32 @@ class Sendsms(Soap11):  # type: ignore[misc]
         if ctx.out_error is not None:
             ctx.out_document = fault_text(ctx.out_error)
         else:
-            ctx.out_document = response_text(ctx.udc.call.namespace, *ctx.out_object)
+            call = ctx.udc.call
+            ctx.out_document = response_text(call.operation.name, call.namespace, *ctx.out_object)
 
     def create_out_string(self, ctx: Any, out_string_encoding: str | None = None) -> None:
         """The envelope around it, in UTF-8."""
         ctx.out_string = (f"{_OPEN}{ctx.out_document}{_CLOSE}".encode(),)
 
 
-def response_text(namespace: str, message_id: str, report: int, text: str) -> str:
+def response_text(operation: str, namespace: str, message_id: str, report: int, text: str) -> str:
     """The response element, in the request's namespace, its children unqualified."""
     children = (
         f"<MessageIdentifier>{escape(message_id)}</MessageIdentifier><Report>{report}</Report>"
     )
     if text:
         children += f"<Text>{escape(text)}</Text>"
-    opening, closing = _response_tags(namespace)
+    opening, closing = _response_tags(operation, namespace)
     return f"{opening}{children}{closing}"
 
 
 @lru_cache(64)
-def _response_tags(namespace: str) -> tuple[str, str]:
+def _response_tags(operation: str, namespace: str) -> tuple[str, str]:
     if not namespace:
-        return f"<{OPERATION}Response>", f"</{OPERATION}Response>"
+        return f"<{operation}Response>", f"</{operation}Response>"
     return (
-        f"<ns1:{OPERATION}Response xmlns:ns1={quoteattr(namespace)}>",
-        f"</ns1:{OPERATION}Response>",
+        f"<ns1:{operation}Response xmlns:ns1={quoteattr(namespace)}>",
+        f"</ns1:{operation}Response>",
     )
 
 

@@ -51,6 +51,7 @@ class SoapEndpoint:
 
     def __init__(self, intake: Intake, log: ReceiptLog) -> None:
         self._intake = intake
+        self.body_limit = intake.max_body
         self._transport = transport()
         self._log = log
         self._form = ProviderEndpoint(intake, log)
@@ -77,12 +78,7 @@ class SoapEndpoint:
     def _post(self, request: Request, path_token: bytes) -> None:
         body = request.body()
         content_type = request.header(b"Content-Type")
-        # By its first character: clients such as `curl --data-binary` call XML a form, and others
-        # send a form as text, as JSON, or as nothing.
-        kind = content_type[:40].lower()
-        if not is_xml(body) and (
-            kind.startswith(_FORMS) or (looks_like_form(body) and not kind.startswith(RELATED))
-        ):
+        if not is_soap(content_type, body):
             self._form.take(request, body, path_token)
             return
         if self._intake.rate is not None and (seconds := self._intake.rate.wait()):
@@ -96,23 +92,9 @@ class SoapEndpoint:
         post = SoapPost(
             self._intake, Origin(request.peer, content_type, request.request_id), denied, started
         )
-        if kind.startswith(RELATED) and not is_xml(body):
-            self._post_related(request, body, post)
-            return
-        self._transport.submit(body, charset_of(content_type), post).addCallback(
+        submitted(self._transport, body, post).addCallback(
             self._respond, request, body, post
         ).addErrback(failed, request)
-
-    def _post_related(self, request: Request, body: bytes, post: SoapPost) -> None:
-        """Take the envelope of a multipart/related body."""
-        try:
-            root = root_part(post.origin.content_type, body)
-        except Fault as fault:
-            response = succeed(Response(self._transport.fault(fault), fault))
-        else:
-            post.before, post.behind = body[: root.start], body[root.end :]
-            response = self._transport.submit(body[root.start : root.end], root.charset, post)
-        response.addCallback(self._respond, request, body, post).addErrback(failed, request)
 
     def _slow_down(self, request: Request, text: str, seconds: int) -> None:
         """429, and for whoever reads the body a `Server` fault.
@@ -216,6 +198,19 @@ class SoapEndpoint:
         ).encode()
 
 
+def submitted(to: SoapTransport, body: bytes, post: SoapPost) -> Deferred[Response]:
+    """Submit the envelope that `body` is, or that a multipart/related body has in it."""
+    content_type = post.origin.content_type
+    if is_xml(body) or not content_type[:40].lower().startswith(RELATED):
+        return to.submit(body, charset_of(content_type), post)
+    try:
+        root = root_part(content_type, body)
+    except Fault as fault:
+        return succeed(Response(to.fault(fault), fault))
+    post.before, post.behind = body[: root.start], body[root.end :]
+    return to.submit(body[root.start : root.end], root.charset, post)
+
+
 _DOCUMENTS = (contract.XSD.encode(), contract.WSDL.encode())
 _ASKED = {"wsdl": contract.WSDL, "singlewsdl": contract.SINGLE_WSDL, "xsd": contract.XSD}
 
@@ -231,6 +226,17 @@ def _asked_for(query: bytes) -> str:
 
 
 _LONGEST_QUERY = 2048
+
+
+def is_soap(content_type: str, body: bytes) -> bool:
+    """Whether a post is SOAP, and no form: by its first character, since clients such as `curl
+    --data-binary` call XML a form, and others send a form as text, as JSON, or as nothing."""
+    if is_xml(body):
+        return True
+    kind = content_type[:40].lower()
+    if kind.startswith(_FORMS):
+        return False
+    return kind.startswith(RELATED) or not looks_like_form(body)
 
 
 def is_xml(body: bytes) -> bool:

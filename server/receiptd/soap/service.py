@@ -1,16 +1,17 @@
-"""The Spyne service: `SubmitDeliveryReceipt`, declared as the published contract declares it."""
+"""The Spyne service: its operations, declared as the published contract declares them."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import cast
 
-from spyne import Application, DateTime, Fault, Integer32, Service, Unicode, rpc
+from spyne import Application, ComplexModel, DateTime, Fault, Integer32, Service, Unicode, rpc
 
 from receiptd.providers.csoft import Csoft, report_of
-from receiptd.receipt import Outcome, Verdict
+from receiptd.receipt import Kind, Outcome, Verdict
 from receiptd.soap.dialect import Sendsms
-from receiptd.soap.envelope import NO_CALL, OPERATION, Call
+from receiptd.soap.envelope import NO_CALL, Call
+from receiptd.soap.operations import MESSAGE, OPERATIONS, RECEIPT
 from receiptd.web.receiving.intake import Intake, Origin, Taken
 
 ELEMENTS = "http://www.csoft.co.uk/dtd/sendsms5.xsd"
@@ -21,6 +22,40 @@ PORT_TYPE = "CSoftSmsServicePortType"
 
 _Credential = Unicode(min_occurs=0, nillable=True)
 _Required = Unicode(min_occurs=1, nillable=False)
+_Optional = Unicode(min_occurs=0, nillable=True)
+_OptionalInt = Integer32(min_occurs=0, nillable=True)
+
+
+def _shape(operation: str) -> dict[str, object]:
+    """What both operations have in common: names, and the answer."""
+    return {
+        "_in_message_name": f"{{{ELEMENTS}}}{operation}",
+        "_out_message_name": f"{{{ELEMENTS}}}{operation}Response",
+        "_returns": (_Required, Integer32(min_occurs=1, nillable=False), _Credential),
+        "_out_variable_names": ("MessageIdentifier", "Report", "Text"),
+        "_port_type": PORT_TYPE,
+        "_wsdl_part_name": "parameters",
+    }
+
+
+class Recipient(ComplexModel):  # type: ignore[misc]
+    """Whom a message was for: of the vendor's type, what a message from a phone can have."""
+
+    __namespace__ = ELEMENTS
+    _type_info = (
+        ("SendTo", _Optional),
+        ("PhoneMake", _Optional),
+        ("PhoneModel", _Optional),
+        ("MCC", _OptionalInt),
+        ("MNC", _OptionalInt),
+    )
+
+
+class Message(ComplexModel):  # type: ignore[misc]
+    """What was written: of the vendor's type, the texts."""
+
+    __namespace__ = ELEMENTS
+    _type_info = (("TextMessage", _Optional), ("FlashMessage", _Optional))
 
 
 @dataclass(slots=True)
@@ -63,12 +98,7 @@ class CSoftSmsService(Service):  # type: ignore[misc]
         _Required,
         _Required,
         Integer32(min_occurs=1, nillable=False),
-        _in_message_name=f"{{{ELEMENTS}}}{OPERATION}",
-        _out_message_name=f"{{{ELEMENTS}}}{OPERATION}Response",
-        _returns=(_Required, Integer32(min_occurs=1, nillable=False), _Credential),
-        _out_variable_names=("MessageIdentifier", "Report", "Text"),
-        _port_type=PORT_TYPE,
-        _wsdl_part_name="parameters",
+        **_shape(RECEIPT.name),
     )
     def SubmitDeliveryReceipt(  # type: ignore[no-untyped-def]
         ctx,
@@ -104,17 +134,65 @@ class CSoftSmsService(Service):  # type: ignore[misc]
         )
         return taken.addCallback(_response, post, MessageIdentifier)
 
+    @rpc(
+        _Credential,
+        _Credential,
+        Recipient.customize(min_occurs=0, nillable=True),
+        Message.customize(min_occurs=0, nillable=True),
+        _Optional,
+        DateTime(min_occurs=0, nillable=True),
+        _Optional,
+        **_shape(MESSAGE.name),
+    )
+    def DeliverMessage(  # type: ignore[no-untyped-def]
+        ctx,
+        Username,
+        PIN,
+        Recipient,
+        Message,
+        ReplyTo,
+        Timestamp1,
+        MessageIdentifier,
+    ):
+        """Store one message that a phone has sent. The dialect passes the texts as they came;
+        of `Recipient` and `Message` it passes the texts in them, by name.
 
-def _response(taken: Taken, post: SoapPost, message_id: str | None) -> tuple[str, int, str]:
+        Gives what `SubmitDeliveryReceipt` gives, which is inferred.
+        """
+        post: SoapPost = ctx.udc
+        csoft = cast(Csoft, post.intake.provider)
+        taken = post.intake.take(
+            post.origin,
+            lambda: (Username, PIN),
+            post.raw,
+            lambda: [
+                csoft.delivered(
+                    Recipient or {},
+                    Message or {},
+                    ReplyTo,
+                    Timestamp1,
+                    MessageIdentifier,
+                    extra=post.call.extra,
+                    raw=post.raw,
+                )
+            ],
+            post.denied,
+        )
+        return taken.addCallback(_response, post, MessageIdentifier, Kind.REPLY)
+
+
+def _response(
+    taken: Taken, post: SoapPost, message_id: str | None, kind: Kind = Kind.DELIVERY
+) -> tuple[str, int, str]:
     post.taken = taken
     verdict = taken.verdicts[0]
     if verdict.outcome is Outcome.BUSY:
         raise Fault("Server", verdict.text)
-    return (message_id or "", *report_of(verdict))
+    return (message_id or "", *report_of(verdict, kind))
 
 
 class SmsApplication(Application):  # type: ignore[misc]
-    """The application with its one operation at hand."""
+    """The application with its operations at hand."""
 
     def __init__(self) -> None:
         super().__init__(
@@ -124,7 +202,8 @@ class SmsApplication(Application):  # type: ignore[misc]
             in_protocol=Sendsms(),
             out_protocol=Sendsms(),
         )
-        (self.operation,) = self.interface.service_method_map[f"{{{DEFINITIONS}}}{OPERATION}"]
+        methods = self.interface.service_method_map
+        self.operations = {name: methods[f"{{{DEFINITIONS}}}{name}"][0] for name in OPERATIONS}
 
     @property
     def has_listeners(self) -> bool:

@@ -1,7 +1,7 @@
 """Spyne on Twisted: the transport that takes a request through the Application, and waits.
 
 Spyne's own Twisted transport does not import with a current Twisted; this one does what is
-needed here over the same `ServerBase`: one operation, answered once its Deferred fires.
+needed here over the same `ServerBase`: a request is answered once its Deferred fires.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 "use strict";
 
-// Makes a client from the WSDL at the first argument and posts the receipts of standard input, a
-// JSON array of {"receipt": {...}, "header": "<xml/>"}. Prints the answers as a JSON array: the
+// Makes a client from the WSDL at the first argument and posts the receipts and messages of standard
+// input, a JSON array of {"receipt": {...}, "header": "<xml/>"} and {"message": {...}}. Prints the answers as a JSON array: the
 // reply's fields, or {"fault": faultcode, "text": faultstring}.
 
 const fs = require("node:fs");
@@ -13,7 +13,9 @@ async function post(client, call) {
     client.addSoapHeader(call.header);
   }
   try {
-    const [answer] = await client.SubmitDeliveryReceiptAsync(call.receipt);
+    const [answer] = call.message
+      ? await client.DeliverMessageAsync(call.message)
+      : await client.SubmitDeliveryReceiptAsync(call.receipt);
     return answer;
   } catch (error) {
     const fault = error.root && error.root.Envelope && error.root.Envelope.Body.Fault;

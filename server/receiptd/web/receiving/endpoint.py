@@ -46,6 +46,7 @@ class ProviderEndpoint:
 
     def __init__(self, intake: Intake, log: ReceiptLog) -> None:
         self.intake = intake
+        self.body_limit = intake.max_body
         self._log = log
         self._provider = intake.provider
         methods = [method.encode() for method in intake.provider.methods]
@@ -75,13 +76,12 @@ class ProviderEndpoint:
         the URL is right."""
         if not request.query:
             return True
-        pairs = (pair.partition(b"=") for pair in request.query.split(b"&"))
         own = TOKEN_FIELD.encode() if self._token else None
-        return not any(
-            unquote_to_bytes(name).strip().lower() != own
-            for name, _, value in pairs
-            if name or value
-        )
+        for pair in request.query.split(b"&"):
+            name, _, value = pair.partition(b"=")
+            if (name or value) and (own is None or unquote_to_bytes(name).strip().lower() != own):
+                return False
+        return True
 
     def keep_unreadable(self, request: Unreadable, raw: bytes | None = None) -> None:
         """Keep what may be a post, though it is no request that can be read.

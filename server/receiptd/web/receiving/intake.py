@@ -73,6 +73,8 @@ class Intake:
         self.path = endpoint.path
         self.provider = provider
         self.gate = Gate(endpoint)
+        self.max_body = endpoint.max_body
+        """The largest body that the endpoint takes, in bytes; None: as the server has it."""
         self._refuse_status = endpoint.refuse_status
         self.rate: Rate | None = None
         """How many requests per second it takes; None: as many as come."""

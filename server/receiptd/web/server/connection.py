@@ -113,7 +113,7 @@ class Connection(Link):
             data = rest
         behind = incoming.take_body(data)
         if incoming.size > incoming.most:
-            raise _body_too_large(self.site, incoming.most)
+            raise Malformed(413, self.site.too_large(self._handler(self._target)))
         return behind
 
     def _allow_body(self, incoming: Incoming, *, begun: bool) -> None:
@@ -123,11 +123,11 @@ class Connection(Link):
         """
         head = incoming.head
         assert head is not None
-        incoming.most = self.site.max_body
+        incoming.most = self.site.least_body
         if head.length is None or head.length > incoming.most:
             incoming.most = self.site.body_limit(self._handler(head.target))
-        if head.length is not None and head.length > incoming.most:
-            raise _body_too_large(self.site, incoming.most)
+            if head.length is not None and head.length > incoming.most:
+                raise Malformed(413, self.site.too_large(self._handler(head.target)))
         if not begun and head.length != 0 and head.expects_continue:
             self.write(response.CONTINUE)
 
@@ -223,7 +223,7 @@ class Connection(Link):
         keep = getattr(self._handler(found.target), "keep_unreadable", None)
         if error.status == 400 and found.target and keep is not None:
             query = found.target.partition(b"?")[2]
-            body = found.body[: self.site.max_body]
+            body = found.body[: self.site.body_limit(self._handler(found.target))]
             content_type = found.content_type
             keep(Unreadable(self.address, query, body, content_type, error.text, request_id))
 
@@ -293,8 +293,3 @@ class Connection(Link):
         if self.request is not None or self.left is not None:
             return None
         return bool(self._began), now - (self._began or self.active)
-
-
-def _body_too_large(site: Site, limit: int) -> Malformed:
-    key = " (server.max_body)" if limit == site.max_body else ""
-    return Malformed(413, f"the body is larger than {limit} bytes{key}")

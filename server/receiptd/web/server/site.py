@@ -29,7 +29,8 @@ MOST_LEVELS = 2
 
 class Handler(Protocol):
     """Whatever answers the requests for one path. Where it takes bodies larger than the site's
-    limit, it has a `max_body`, in bytes; where its errors are no plain text, a `refusal`, which
+    limit, it has a `max_body`, in bytes; where it has a limit of its own, larger or smaller than
+    the site's, a `body_limit`; where its errors are no plain text, a `refusal`, which
     makes a body and its content type of a status and a text; where it keeps what cannot be read,
     a `keep_unreadable`, which is given an `Unreadable`; where it is also asked for what is
     further beneath its path than a segment, `levels`, how many segments."""
@@ -73,12 +74,14 @@ class Site(Factory):
             reactor = installed
         settings = settings or Server()
         self.reactor = reactor
+        self.max_body = settings.max_body
         self.handlers = handlers
         self.trees = trees or {}
         self.crowd = Crowd(settings.connections, settings.connections_per_address)
         self.configure(settings)
         if max_body is not None:
             self.max_body = max_body
+            self._look_at_limits()
         self.responses = Counter() if responses is None else responses
         self.connections: set[Connection] = set()
         self.bodies = 0
@@ -86,10 +89,27 @@ class Site(Factory):
         self._sweep = task.LoopingCall(self._sweep_connections)
         self._sweep.clock = self.reactor
 
+    @property
+    def handlers(self) -> Mapping[bytes, Handler]:
+        """By path."""
+        return self._handlers
+
+    @handlers.setter
+    def handlers(self, handlers: Mapping[bytes, Handler]) -> None:
+        self._handlers = handlers
+        self._look_at_limits()
+
+    def _look_at_limits(self) -> None:
+        limits = [self.body_limit(each) for each in self._handlers.values()]
+        self.least_body = min([self.max_body, *limits])
+        """The body in bytes that each handler takes: only for a larger one is its limit looked
+        up."""
+
     def configure(self, settings: Server) -> None:
         """Go on with other limits and other trusted proxies."""
         self.settings = settings
         self.max_body = settings.max_body
+        self._look_at_limits()
         self.crowd.most = settings.connections
         self.crowd.per_address = settings.connections_per_address
         self.proxies = Proxies(settings.trusted_proxies) if settings.trusted_proxies else None
@@ -114,17 +134,17 @@ class Site(Factory):
     def handler(self, path: bytes) -> tuple[Handler | None, bytes]:
         """The handler of `path` or of a path above it, and what is behind that. Empty segments
         do not count: `//soap/` is `/soap`."""
-        handler = self.handlers.get(path)
+        handler = self._handlers.get(path)
         if handler is not None:
             return handler, b""
         segments = [segment for segment in path.split(b"/") if segment]
         whole = b"/" + b"/".join(segments)
-        handler = self.handlers.get(whole)
+        handler = self._handlers.get(whole)
         if handler is not None:
             return handler, b""
         for levels in range(1, MOST_LEVELS + 1):
             above, *beneath = whole.rsplit(b"/", levels)
-            handler = self.handlers.get(above)
+            handler = self._handlers.get(above)
             if handler is not None and levels <= getattr(handler, "levels", 1):
                 return handler, b"/".join(beneath)
         path = b"/" + path.lstrip(b"/")
@@ -135,7 +155,17 @@ class Site(Factory):
 
     def body_limit(self, handler: Handler | None) -> int:
         """The largest body in bytes that a request for `handler` may have."""
-        return max(getattr(handler, "max_body", 0), self.max_body)
+        own: int | None = getattr(handler, "body_limit", None)
+        return max(getattr(handler, "max_body", 0), self.max_body) if own is None else own
+
+    def too_large(self, handler: Handler | None) -> str:
+        """What to say of a larger one."""
+        limit = self.body_limit(handler)
+        if getattr(handler, "body_limit", None) is not None:
+            key = " (max_body of the endpoint)"
+        else:
+            key = " (server.max_body)" if limit == self.max_body else ""
+        return f"the body is larger than {limit} bytes{key}"
 
     def shown(self, path: bytes) -> str:
         """As much of a path as a log may have: a token may be further on, or all of it."""
