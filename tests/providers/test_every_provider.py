@@ -29,7 +29,8 @@ from providers import test_easysms as easysms
 from providers import test_seeme as seeme
 from receiptd.providers import Provider
 from receiptd.providers.cdyne import CODES as CDYNE_CODES
-from receiptd.providers.cdyne import Cdyne, CdynePhone
+from receiptd.providers.cdyne import Cdyne
+from receiptd.providers.cdyne_phone import CdynePhone
 from receiptd.providers.csoft import CODES as CSOFT_CODES
 from receiptd.providers.csoft import Csoft
 from receiptd.providers.seeme import CODES as SEEME_CODES

@@ -9,18 +9,16 @@ import click
 
 from receiptd.cli.destination import destination
 from receiptd.cli.options import Failed
-from receiptd.cli.output import json_text, printable, say
+from receiptd.cli.output import json_text, say
 from receiptd.cli.progress import COUNTED, LEFT, progress_bar
+from receiptd.cli.simulation_summary import summary, tell
 from receiptd.errors import did_you_mean
 
 if TYPE_CHECKING:
     from receiptd.providers import Provider
     from receiptd.receipt import Kind
-    from receiptd.simulate.dialects import Dialect, Target
-    from receiptd.simulate.run import Outcome, Run
-
-FEW = 20
-"""So many posts that were not answered "received" are listed one by one, more in groups."""
+    from receiptd.simulate.dialects import Dialect
+    from receiptd.simulate.run import Run
 
 
 class _OrDestination(click.Command):
@@ -163,9 +161,9 @@ def simulate(provider: str, url: str, as_json: bool, verbose: bool, **options: A
         run.wait()
         say("interrupted", err=True)
     if as_json:
-        say(json_text(_summary(provider, to, run.outcome), indent=2))
+        say(json_text(summary(provider, to, run.outcome), indent=2))
     else:
-        _tell(run.outcome, verbose)
+        tell(run.outcome, verbose)
     if run.outcome.stopped:
         raise Failed(f"stopped: {run.outcome.stopped}")
     if run.outcome.failures or run.outcome.sent < options["count"]:
@@ -237,70 +235,3 @@ def _watch(run: Run, count: int) -> None:
         task = progress.add_task("posting", total=count)
         while not run.wait(0.1):
             progress.update(task, completed=run.outcome.sent)
-
-
-def _milliseconds(outcome: Outcome) -> dict[str, float]:
-    from receiptd.simulate.run import percentile
-
-    latencies = outcome.latencies
-    return {
-        name: round(1000 * seconds, 2)
-        for name, seconds in (
-            ("mean", sum(latencies) / len(latencies) if latencies else 0.0),
-            ("p50", percentile(latencies, 0.5)),
-            ("p99", percentile(latencies, 0.99)),
-            ("max", max(latencies, default=0.0)),
-        )
-    }
-
-
-def _rate(outcome: Outcome) -> float:
-    return outcome.sent / outcome.seconds if outcome.seconds else 0.0
-
-
-def _summary(provider: str, to: Target, outcome: Outcome) -> dict[str, Any]:
-    return {
-        "provider": provider,
-        "url": to.shown,
-        "sent": outcome.sent,
-        "received": outcome.received,
-        "refused": outcome.refused,
-        "failed": outcome.failed,
-        "seconds": round(outcome.seconds, 3),
-        "rate": round(_rate(outcome), 1),
-        "latency_ms": _milliseconds(outcome),
-        "failures": [
-            {"message_id": each.message_id, "recipient": each.recipient, "answer": each.text}
-            for each in outcome.failures
-        ],
-        "stopped": outcome.stopped,
-    }
-
-
-def _tell(outcome: Outcome, verbose: bool) -> None:
-    from receiptd.simulate.run import groups
-
-    failed = len(outcome.failures)
-    times = _milliseconds(outcome)
-    say(
-        f'sent {outcome.sent}, answered "received" {outcome.received}, '
-        f"refused {outcome.refused}, failed {outcome.failed}; "
-        f"{outcome.seconds:.2f} s, {_rate(outcome):.0f}/s"
-    )
-    say(
-        f"latency in ms: mean {times['mean']:.1f}, p50 {times['p50']:.1f}, "
-        f"p99 {times['p99']:.1f}, max {times['max']:.1f}"
-    )
-    if not failed:
-        return
-    say("answered otherwise:")
-    if verbose or failed <= FEW:
-        for each in outcome.failures:
-            say(f"  {printable(each.message_id)}: {printable(each.text)}")
-    else:
-        for text, members in groups(outcome.failures):
-            example = printable(members[0].message_id)
-            say(f"  {len(members)} times, such as {example}: {printable(text)}")
-        say("  (--verbose or --json lists each)")
-    if any(each.text.startswith("HTTP 404") for each in outcome.failures):
-        say("hint: --url must end in the endpoint's path; receiptd check-config lists them")
