@@ -104,7 +104,7 @@ class Nats(Destination):
     async def open(self) -> None:
         """Start the thread; it connects once there is something to send."""
         self._loop = asyncio.new_event_loop()
-        Thread(target=self._loop.run_forever, name="forward-nats", daemon=True).start()
+        Thread(target=_run, args=(self._loop,), name="forward-nats", daemon=True).start()
 
     async def send(self, delivery: Delivery) -> Sequence[Outcome]:
         """Publish, and wait for the acknowledgements."""
@@ -277,6 +277,17 @@ class _Secured(Client):
             raise errors.Error("the server speaks no TLS: nats://... goes without")
         found: bytes = super()._connect_command()
         return found
+
+
+def _run(loop: asyncio.AbstractEventLoop) -> None:
+    """The thread: until the loop is stopped, then what nats-py has left behind ends as well."""
+    loop.run_forever()
+    left = asyncio.all_tasks(loop)
+    for each in left:
+        each.cancel()
+    if left:
+        loop.run_until_complete(asyncio.wait(left))
+    loop.close()
 
 
 async def _end(client: Client) -> None:
