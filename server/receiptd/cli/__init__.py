@@ -23,6 +23,7 @@ from receiptd.cli.group import CommandLine
 from receiptd.cli.lists import receipts, rejected
 from receiptd.cli.messages import message
 from receiptd.cli.pruning import prune
+from receiptd.cli.rejected_posts import delete, retry
 from receiptd.cli.replays import replay, replays
 from receiptd.cli.simulation import simulate
 from receiptd.cli.spool import spool
@@ -64,6 +65,8 @@ def db() -> None:
 db.add_command(upgrade)
 receipts.add_command(tail)
 receipts.add_command(export)
+rejected.add_command(retry)
+rejected.add_command(delete)
 for command in (dead, replay, replays):
     forward.add_command(command)
 for command in (

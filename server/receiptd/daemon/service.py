@@ -27,7 +27,7 @@ from receiptd.daemon.handlers import endpoint_handlers, operating_handlers
 from receiptd.daemon.listeners import Listeners
 from receiptd.daemon.reloading import checked, warn_of_fixed
 from receiptd.daemon.retention_service import RetentionService
-from receiptd.daemon.rules import policies, quota, spool_folder
+from receiptd.daemon.rules import policies, quota, retry_rules, spool_folder
 from receiptd.daemon.start_lines import url_of
 from receiptd.log import Log
 from receiptd.metrics.counters import Metrics
@@ -133,6 +133,7 @@ class Daemon(MultiService):
             self._guard,
             config.store.url,
             config.endpoint,
+            retry_rules(config, self._secrets),
         )
         self._api.forward.renew(config.forward)
         self._reader = Reader(reactor, config.store.url, "health", threads=3)
@@ -273,6 +274,7 @@ class Daemon(MultiService):
         self._open_api(config)
         self._api.renew(config.endpoint)
         self._api.forward.renew(config.forward)
+        self._api.rejected.renew(retry_rules(config, self._secrets))
         self._writer.renew(policies=policies(config), regions=config.regions, quota=quota(config))
         if config.store.keep != self._config.store.keep:
             self._keep(config)

@@ -80,9 +80,7 @@ class SoapEndpoint:
         # By its first character: clients such as `curl --data-binary` call XML a form, and others
         # send a form as text, as JSON, or as nothing.
         kind = content_type[:40].lower()
-        if not is_xml(body) and (
-            kind.startswith(_FORMS) or (looks_like_form(body) and not kind.startswith(RELATED))
-        ):
+        if is_form(body, kind):
             self._form.take(request, body, path_token)
             return
         if self._intake.rate is not None and (seconds := self._intake.rate.wait()):
@@ -231,6 +229,16 @@ def _asked_for(query: bytes) -> str:
 
 
 _LONGEST_QUERY = 2048
+
+
+def is_form(body: bytes, kind: str) -> bool:
+    """Whether `body` is the form post, and not SOAP.
+
+    :param kind: how its Content-Type begins, in lower case.
+    """
+    return not is_xml(body) and (
+        kind.startswith(_FORMS) or (looks_like_form(body) and not kind.startswith(RELATED))
+    )
 
 
 def is_xml(body: bytes) -> bool:

@@ -12,6 +12,7 @@ from twisted.internet.defer import ensureDeferred
 from receiptd.config import Endpoint
 from receiptd.pipeline import Busy, Pipeline
 from receiptd.providers import values
+from receiptd.rejected.retry import Rules
 from receiptd.store.messages import MESSAGES, message_json, message_with_receipts
 from receiptd.store.paging import Row, Source, one_row, page
 from receiptd.store.queries import RECEIPTS, REJECTIONS, ReceiptFilter
@@ -31,6 +32,7 @@ from receiptd.web.api.parameters import (
     read_query,
 )
 from receiptd.web.api.registration import read_messages
+from receiptd.web.api.rejected import RejectedApi
 from receiptd.web.api.stream import EVENT_STREAM, Streams
 from receiptd.web.api.values import cursor
 from receiptd.web.problem import PRIVATE, PROBLEM, Problem, answer_failure
@@ -60,10 +62,12 @@ class Api:
         guard: Guard,
         database: str,
         endpoints: Sequence[Endpoint],
+        rules: Rules,
     ) -> None:
         """
         :param database: the store's URL.
         :param endpoints: see `renew`.
+        :param rules: by which rejected posts are tried again.
         """
         self._pipeline = pipeline
         self._guard = guard
@@ -75,6 +79,7 @@ class Api:
         self._registering = 0
         self.readers = (self._reader, self._stream_reader)
         self.forward = ForwardApi(reactor, self._reader, database)
+        self.rejected = RejectedApi(self._reader, database, rules, self.stored)
         self.renew(endpoints)
 
     def renew(self, endpoints: Sequence[Endpoint]) -> None:
@@ -110,6 +115,7 @@ class Api:
         await self._reader.stop()
         await self._stream_reader.stop()
         self.forward.stop()
+        self.rejected.stop()
 
     def handle(self, request: Request, rest: bytes) -> None:
         """Answer `request`, now or later."""
@@ -130,9 +136,11 @@ class Api:
             raise Problem(405, f"only {allowed} here", headers=(f"Allow: {allowed}\r\n".encode(),))
         self._guard.check(request, operation.scope, shown)
         query = read_query(operation.query, request.query)
-        home = self.forward if hasattr(self.forward, operation.name) else self
-        name = operation.name if home is self.forward else f"_{operation.name}"
-        await getattr(home, name)(request, query, **route.values)
+        for home in (self.forward, self.rejected):
+            if hasattr(home, operation.name):
+                await getattr(home, operation.name)(request, query, **route.values)
+                return
+        await getattr(self, f"_{operation.name}")(request, query, **route.values)
 
     # --- What the operations do
 

@@ -80,6 +80,34 @@ OPERATIONS = (
         shapes.RejectedPosts,
         RejectedQuery,
     ),
+    Operation(
+        "show_rejected",
+        "GET",
+        "/api/v1/rejected/{id}",
+        "Show a post that was not taken as a receipt.",
+        shapes.RejectedPost,
+        statuses=(404,),
+    ),
+    Operation(
+        "retry_rejected",
+        "POST",
+        "/api/v1/rejected/{id}/retry",
+        "Read a rejected post again, under today's configuration. Its PIN, token or signature is "
+        "not asked for again: whoever asks for this lets it in. What becomes a receipt keeps its "
+        "time of receiving and leaves the list, in one transaction.",
+        shapes.Retried,
+        scope="write",
+        statuses=(404,),
+    ),
+    Operation(
+        "delete_rejected",
+        "DELETE",
+        "/api/v1/rejected/{id}",
+        "Delete a rejected post for good.",
+        shapes.Deleted,
+        scope="write",
+        statuses=(404,),
+    ),
     *FORWARD_OPERATIONS,
     Operation(
         "openapi",
