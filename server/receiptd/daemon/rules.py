@@ -23,7 +23,9 @@ def policies(config: Config) -> dict[str, Policy]:
 def quota(config: Config) -> Quota:
     """How many rejected posts are kept."""
     store = config.store
-    return Quota(store.rejected_count, store.unreadable_count, store.rejected_days)
+    return Quota(
+        store.rejected_count, store.unreadable_count, store.rejected_days, store.rejected_size
+    )
 
 
 def spool_folder(config: Config) -> Path:

@@ -112,13 +112,13 @@ class Provider:
         self,
         items: Iterable[Any],
         read: Callable[[Any], Item | Sequence[Item]],
-        alone: Callable[[Any], Any],
+        alone: Callable[[Any], Any] = lambda item: [item],
     ) -> list[Item]:
         """What `read` makes of each of the `items` of a JSON body; where it raises `Invalid`,
         that item alone is nonsense.
 
-        :param alone: gives the body that carries this item and no other. It is what is kept of
-            an item that is nonsense, so `read` can make something of it again.
+        :param alone: gives the body that carries this item and no other; a list of it where left
+            out. It is kept of an item that is nonsense, and may be read again later.
         """
 
         def body(item: Any) -> bytes:
