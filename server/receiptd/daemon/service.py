@@ -134,6 +134,7 @@ class Daemon(MultiService):
             config.store.url,
             config.endpoint,
             retry_rules(config, self._secrets),
+            config.api.cors_origins,
         )
         self._api.forward.renew(config.forward)
         self._reader = Reader(reactor, config.store.url, "health", threads=3)
@@ -231,7 +232,7 @@ class Daemon(MultiService):
         """Open the API and /metrics to the configured tokens, or to that of the token file. If
         that file cannot be used they stay closed; receipts are received all the same."""
         accepted = api_tokens(config)
-        self._guard.renew(accepted)
+        self._guard.renew(accepted, made=not config.api.token)
         self._site.tokens = all_tokens(config, accepted)
         self._secrets.learn([each.token.get_secret_value() for each in accepted])
 
@@ -272,7 +273,7 @@ class Daemon(MultiService):
         if self._tls is not None and self._tls.files is not None and new.material is not None:
             self._tls.files.use(new.material)
         self._open_api(config)
-        self._api.renew(config.endpoint)
+        self._api.renew(config.endpoint, config.api.cors_origins)
         self._api.forward.renew(config.forward)
         self._api.rejected.renew(retry_rules(config, self._secrets))
         self._writer.renew(policies=policies(config), regions=config.regions, quota=quota(config))

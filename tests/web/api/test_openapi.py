@@ -110,6 +110,22 @@ def test_what_is_answered_has_the_shapes_of_the_document(server):
         assert all(field.is_required() for field in shape.model_fields.values())
 
 
+def test_every_operation_has_a_tag_and_an_example_that_is_one(server, served):
+    """Each example is what its schema says."""
+    tags = {each["name"] for each in served["tags"]}
+    for operations in served["paths"].values():
+        for operation in operations.values():
+            assert set(operation["tags"]) <= tags
+    for each in OPERATIONS:
+        if each.answer is not None:
+            answer = served["paths"][each.path][each.method.lower()]["responses"]["200"]
+            each.answer.model_validate(answer["content"]["application/json"]["example"])
+    body = served["paths"]["/api/v1/messages"]["post"]["requestBody"]
+    for example in body["content"]["application/json"]["examples"].values():
+        reply = call(server, "/api/v1/messages", "POST", example["value"], AUTHORIZATION)
+        assert reply.status == 200
+
+
 def test_security_is_said_as_it_is(served):
     for operations in served["paths"].values():
         for method, operation in operations.items():

@@ -17,7 +17,8 @@ from receiptd.store.queries import RejectionFilter
 from receiptd.store.rejections import delete_rejected, rejected_post
 from receiptd.store.rows import rejection_json
 from receiptd.web.api.bodies import encoded
-from receiptd.web.api.parameters import Query
+from receiptd.web.api.parameters import Query, RejectedPostQuery
+from receiptd.web.api.partial import selecting
 from receiptd.web.problem import PRIVATE, Problem
 from receiptd.web.reader import Reader
 from receiptd.web.server.request import Request
@@ -54,10 +55,11 @@ class RejectedApi:
         """End."""
         self._writing.dispose()
 
-    async def show_rejected(self, request: Request, _query: Query, id: str) -> None:
+    async def show_rejected(self, request: Request, query: RejectedPostQuery, id: str) -> None:
         """One post."""
+        shape = selecting(rejection_json, query.fields, query.raw)
         row = await self._row(id)
-        request.answer(200, encoded(rejection_json(row)), b"application/json", (PRIVATE,))
+        request.answer(200, encoded(shape(row)), b"application/json", (PRIVATE,))
 
     async def retry_rejected(self, request: Request, _query: Query, id: str) -> None:
         """Read it again, and store its receipts."""

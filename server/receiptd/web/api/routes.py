@@ -10,8 +10,11 @@ from receiptd.web.api import shapes
 from receiptd.web.api.forward_routes import FORWARD_OPERATIONS
 from receiptd.web.api.operation import Operation
 from receiptd.web.api.parameters import (
+    MessageQuery,
     MessagesQuery,
+    ReceiptQuery,
     ReceiptsQuery,
+    RejectedPostQuery,
     RejectedQuery,
     StreamQuery,
 )
@@ -45,13 +48,15 @@ OPERATIONS = (
         "/api/v1/messages/{provider}/{message_id}",
         "Show a registered message with its timeline of receipts.",
         shapes.MessageWithReceipts,
+        MessageQuery,
         statuses=(404,),
     ),
     Operation(
         "list_receipts",
         "GET",
         "/api/v1/receipts",
-        "List receipts, newest first.",
+        "List receipts, newest first; with `after`, oldest first, so that an application that "
+        "asks again and again gets each once.",
         shapes.Receipts,
         ReceiptsQuery,
     ),
@@ -70,6 +75,7 @@ OPERATIONS = (
         "/api/v1/receipts/{id}",
         "Show a receipt.",
         shapes.Receipt,
+        ReceiptQuery,
         statuses=(404,),
     ),
     Operation(
@@ -86,6 +92,7 @@ OPERATIONS = (
         "/api/v1/rejected/{id}",
         "Show a post that was not taken as a receipt.",
         shapes.RejectedPost,
+        RejectedPostQuery,
         statuses=(404,),
     ),
     Operation(

@@ -112,9 +112,17 @@ class _Page(_Shape):
 
 
 class Receipts(_Page):
-    """A page of receipts, newest first."""
+    """A page of receipts, newest first; with `after`, oldest first."""
+
+    model_config = ConfigDict(
+        json_schema_extra=lambda schema: schema["properties"]["last"].pop("default")
+    )
 
     items: list[Receipt]
+    last: int = Field(
+        default=0,
+        description="Where `after` was given: the id up to which receipts were looked at.",
+    )
 
 
 class Messages(_Page):
