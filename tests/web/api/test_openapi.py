@@ -11,6 +11,7 @@ import pytest
 from kit.api import call, deliver
 from kit.server import Server, environment
 from receiptd.web.api import shapes
+from receiptd.web.api.events import EventsApi
 from receiptd.web.api.forward import ForwardApi
 from receiptd.web.api.handler import Api
 from receiptd.web.api.rejected import RejectedApi
@@ -60,9 +61,8 @@ def test_the_document_has_every_operation_and_no_other(served):
     }
     assert found == {(each.method, each.path, each.name) for each in OPERATIONS}
     names = {each.name for each in OPERATIONS}
-    handled = {
-        name.strip("_") for name in (*vars(Api), *vars(ForwardApi), *vars(RejectedApi))
-    } & names
+    handlers = (Api, EventsApi, ForwardApi, RejectedApi)
+    handled = {name.strip("_") for each in handlers for name in vars(each)} & names
     assert len(handled) == len(found)
 
 

@@ -79,7 +79,14 @@ EXAMPLES: dict[str, Any] = {
     "Receipt": RECEIPT,
     "Receipts": {"items": [RECEIPT], "next": _NEXT % "receipts"},
     "Messages": {"items": [MESSAGE], "next": None},
-    "MessageWithReceipts": {**MESSAGE, "receipts_complete": True, "receipts": [RECEIPT]},
+    "MessageWithReceipts": {
+        **MESSAGE,
+        "recipients": [
+            {key: each for key, each in MESSAGE.items() if key not in ("provider", "message_id")}
+        ],
+        "receipts_complete": True,
+        "receipts": [RECEIPT],
+    },
     "Registered": {
         "items": [
             {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from functools import cache, partial
-from typing import Annotated, Any, Self, TypeVar, get_origin
+from typing import Annotated, Any, TypeVar, get_origin
 from urllib.parse import parse_qsl
 
 from pydantic import (
@@ -14,7 +14,6 @@ from pydantic import (
     Field,
     ValidationError,
     WithJsonSchema,
-    model_validator,
 )
 
 from receiptd.receipt import Kind, State
@@ -140,14 +139,8 @@ class ReceiptsQuery(_Receipts, Paging, ReceiptQuery):
         default=None,
         description="Those behind the receipt of this id, oldest first; `last` is what to give as "
         "`after` the next time. Ids are in the order in which receipts are stored, so none is "
-        "left out: begin with 0.",
+        "left out: begin with 0. It goes before `cursor`.",
     )
-
-    @model_validator(mode="after")
-    def _one_order(self) -> Self:
-        if self.after is not None and self.cursor is not None:
-            raise ValueError("after is oldest first and cursor newest first: give one of them")
-        return self
 
 
 class StreamQuery(_Receipts):
@@ -237,7 +230,7 @@ def read_query(model: type[Q], query: bytes) -> Q:
     try:
         found = model.model_validate(given)
     except ValidationError as error:
-        wrong = [(str(path[0]) if path else "after", text) for path, text in findings(error)]
+        wrong = [(str(path[0]), text) for path, text in findings(error)]
     else:
         if not repeated and not strange:
             return found
