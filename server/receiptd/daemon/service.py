@@ -223,6 +223,8 @@ class Daemon(MultiService):
             lambda: self._config.store.spool_limit,
             lambda: self._retention.held if self._retention is not None else 0,
         )
+        if (tls := self._tls) is not None:
+            self._readiness.certificate = lambda: tls.expires
         self._every_second.start(1.0)
         gc.freeze()  # what was made until now stays
         gc.set_threshold(FRESH_OBJECTS)

@@ -24,7 +24,6 @@ INVALID_LOGIN = Verdict(
     Outcome.UNAUTHORIZED, "the username or the PIN in the post is not the endpoint's"
 )
 NOTHING = Verdict(Outcome.INVALID, "the post carries no receipt")
-RETRY_AFTER = b"Retry-After: 5\r\n"
 
 
 _log = Logger(namespace="receiptd.web")

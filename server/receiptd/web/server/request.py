@@ -276,3 +276,10 @@ def tell(request: Request, status: int, why: str) -> None:
         why=why,
         request_id=request.request_id,
     )
+
+
+def refuse_method(request: Request, allowed: tuple[bytes, ...]) -> None:
+    """405, with what is allowed; a provider that posts in another way is found in the log."""
+    methods = b", ".join(allowed)
+    tell(request, 405, f"only {methods.decode()} here")
+    request.answer(405, b"only " + methods + b" here\n", PLAIN, (b"Allow: " + methods + b"\r\n",))
