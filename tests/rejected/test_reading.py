@@ -18,7 +18,7 @@ from receiptd.receipt import Receipt, Rejection
 from receiptd.rejected.reading import Kept, KeptPosts
 from receiptd.soap.document import parse
 from receiptd.soap.pin import blanked
-from receiptd.web.receiving.intake import MISTAKE, SEVERAL
+from receiptd.web.receiving.intake import MISTAKE, SEVERAL, pieces_of
 
 AT = datetime(2026, 1, 31, 18, 5, 7, tzinfo=UTC)
 
@@ -238,3 +238,15 @@ def test_what_may_be_stored_already_and_has_no_identity_is_left(reads):
     kept = reads(endpoint("generic", keys), b'{"r": "1", "d": "2"}', **row)
     assert not kept.receipts
     assert "may be stored already" in kept.text or "message_id" in kept.text
+
+
+def test_a_post_of_much_nonsense_is_kept_once(tmp_path):
+    """By the number of its items, and where each would be kept with a lot around it."""
+    keys, _ = BATCHES["generic"]
+    provider = configured(tmp_path, endpoint("generic", keys)).endpoint[0].bind(None)
+    for count, around, pieces in ((20, 1, 20), (101, 1, None), (20, 100_000, None), (5, 10**5, 5)):
+        items = ",".join(['{"to": "4"}'] * count)
+        body = f'{{"x": "{"y" * around}", "a": {{"list": [{items}]}}}}'.encode()
+        invalid = provider.read(Post("POST", b"", body, "application/json"))
+        found = pieces_of(body, invalid, several=True)
+        assert (None if found is None else len(found)) == pieces, (count, around)
