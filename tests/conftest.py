@@ -39,6 +39,8 @@ def pytest_configure(config: pytest.Config) -> None:
     """What takes long is run beside other work, which may take most of the machine."""
     if config.getoption("--long"):
         kit.server.DEADLINE *= 10
+    if config.getoption("--fast"):
+        settings.load_profile("fast")
 
 
 LONGEST = (
@@ -59,6 +61,10 @@ FAST = (
 )
 """What `--fast` takes, beside what is left out of it: whatever starts a server of its own or a
 PostgreSQL. The shared server that the SOAP posts go to is its smoke test."""
+
+
+NOT_FAST = ("store/spool/test_poison.py", "store/test_retention.py")
+"""What of these takes longest, and is seldom broken."""
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
@@ -83,6 +89,7 @@ def _is_fast(item: pytest.Item) -> bool:
     here = item.path.relative_to(Path(__file__).parent)
     return (
         any(here.is_relative_to(each) for each in FAST)
+        and str(here) not in NOT_FAST
         and not _needs_postgresql(item)
         and "serve" not in getattr(item, "fixturenames", ())
     )
@@ -175,6 +182,7 @@ def sample() -> Callable[[str], bytes]:
 
 # How long an example takes says nothing: it may wait for a disk, or for another process's turn.
 settings.register_profile("receiptd", deadline=None)
+settings.register_profile("fast", deadline=None, max_examples=20)
 settings.load_profile("receiptd")
 
 
@@ -196,6 +204,11 @@ class Postgresql:
     def programs(self) -> Path:
         """The folder of its own psql, pg_dump and so on."""
         return Path(self._server.bin_path)
+
+    @property
+    def owner(self) -> int:
+        """The user that it runs as: not root, where root runs the tests."""
+        return Path(self._server.pgdata).stat().st_uid
 
     def url(self, database: str = "postgres") -> str:
         """The URL of a database on it."""

@@ -22,7 +22,7 @@ from benchmark.load import Load
 from benchmark.servers import Failed, Server, ended, environment
 from benchmark.speed import Place
 from receiptd.receipt import Kind, Receipt, State
-from receiptd.store import forward_state
+from receiptd.store import forward_orders, forward_state
 from receiptd.store.database.engine import open_engine
 from receiptd.store.database.migrating import upgrade
 from receiptd.store.matching import Policy
@@ -193,7 +193,7 @@ def _intake(size: Size, place: Place, url: str, kind: str) -> float:
         if kind == "paused":
             with _writing(folder) as connection:
                 forward_state.register(connection, ["app"])
-                forward_state.pause(connection, "app", "for the benchmark")
+                forward_orders.pause(connection, "app", "for the benchmark")
 
     tables = _destination(url) if kind == "paused" else ""
     with _server(place, tables, pause) as (_, server, _folder):

@@ -17,7 +17,7 @@ from datetime import UTC, datetime, timedelta
 import click
 import pytest
 
-from kit.command_line import run
+from kit.command_line import execute, run, start
 from kit.server import CSOFT, SAMPLES, environment
 from kit.store import receipt, rejection
 from kit.terminal import on_terminal
@@ -38,16 +38,9 @@ def _environment(monkeypatch):
             monkeypatch.delenv(name)
 
 
-def process(*arguments, **options):
+def process(*arguments, env=None, **options):
     """The command in a process of its own, as a shell runs it."""
-    return subprocess.run(
-        [sys.executable, "-m", "receiptd", *arguments],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        env=environment() | options.pop("env", {}),
-        **options,
-    )
+    return execute(*arguments, env=environment() | (env or {}), **options)
 
 
 def processor_time() -> float:
@@ -60,7 +53,9 @@ def test_the_version_comes_at_once():
     spent = []
     for _ in range(3):
         started = processor_time()
-        result = process("--version")
+        result = subprocess.run(
+            [sys.executable, "-m", "receiptd", "--version"], capture_output=True, text=True
+        )
         spent.append(processor_time() - started)
         assert result.stdout == f"receiptd {__version__}\n"
     assert min(spent) < 0.5
@@ -383,13 +378,13 @@ def test_a_spool_that_is_not_there_is_not_an_empty_one(tmp_path):
     result = run("spool", "status")
     assert (result.exit_code, result.stdout) == (1, "")
     assert re.match(
-        rf"{re.escape(str(tmp_path))}/receiptd\.db-spool: no such folder; .* --config FILE\n$",
+        rf"{re.escape(str(tmp_path))}/receiptd\.db-spool: no such folder\. .* --config FILE\n$",
         result.stderr,
     )
     (tmp_path / "receiptd.db-spool").mkdir()
     result = run("spool", "status")
     assert result.exit_code == 0
-    assert "nothing is in the spool" in result.stdout
+    assert "the spool is empty" in result.stdout
 
 
 def test_a_database_of_another_version_is_told_how_to_mend(store):
@@ -504,12 +499,7 @@ def test_json_is_readable_where_the_encoding_allows_and_valid_where_not(store):
 
 def test_a_reader_that_stops_early_is_no_failure_worth_a_traceback(store):
     store.outcomes(*(receipt(f"m{n}", raw=b"x" * 1000) for n in range(450)))
-    child = subprocess.Popen(
-        [sys.executable, "-m", "receiptd", "receipts", "list", "--json"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        env=environment(),
-    )
+    child = start("receipts", "list", "--json")
     child.stdout.readline()
     child.stdout.close()
     assert child.stderr.read() == b""

@@ -8,7 +8,6 @@ import itertools
 import json
 import re
 import signal
-import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -18,7 +17,7 @@ import pytest
 from sqlalchemy import create_engine, make_url
 
 from kit.command_line import peak_memory, run, start
-from kit.server import environment, wait_until
+from kit.server import wait_until
 from kit.soap import MINIMAL
 from kit.store import Store, new_engine, receipt
 from kit.terminal import on_terminal
@@ -199,12 +198,7 @@ class Tail:
     def __init__(self, folder, *arguments: str) -> None:
         self.output = folder / f"tail-{uuid4()}"
         with self.output.open("wb") as output:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "receiptd", "receipts", "tail", *arguments],
-                stdout=output,
-                stderr=subprocess.PIPE,
-                env=environment(),
-            )
+            self.process = start("receipts", "tail", *arguments, stdout=output)
 
     def lines(self, count: int) -> list[str]:
         """What it has printed, once that is so many lines."""

@@ -48,9 +48,9 @@ SAID_OF_CSOFT = [
     "receipt about a message that is not registered, or about another recipient, is",
     "answered Report -1 and stored with the verdict unknown-message or",
     "wrong-recipient. So register each message that you send by csoft.",
-    "If this was a test, delete it: receiptd message delete csoft MESSAGE_ID. With",
-    "the last message of a provider its receipts are no longer checked. To turn",
-    'checking off for good: match = "never" in the endpoint.',
+    "If this was a test, delete it: receiptd message delete csoft MESSAGE_ID. When a",
+    "provider has no message left, its receipts are no longer checked. To turn",
+    'checking off for good, set match = "never" in the endpoint.',
 ]
 
 

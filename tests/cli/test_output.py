@@ -6,15 +6,12 @@ import csv
 import io
 import json
 import stat
-import subprocess
-import sys
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kit.command_line import run, start
-from kit.server import environment
+from kit.command_line import execute, run, start
 from kit.store import receipt, rejection
 from kit.terminal import on_terminal
 from receiptd.cli.exporting import no_formula
@@ -49,16 +46,10 @@ def test_a_full_disk_is_one_line_and_no_traceback(store, tmp_path, command):
     store.outcomes(receipt("A", recipient="447700912345"))
     store.put(rejection("nonsense"))
     with open("/dev/full", "wb") as full:  # noqa: PTH123 - a device
-        ended = subprocess.run(
-            [sys.executable, "-m", "receiptd", *command],
-            stdout=full,
-            stderr=subprocess.PIPE,
-            env=environment(),
-            timeout=60,
-        )
-    lines = ended.stderr.decode().splitlines()
+        ended = execute(*command, stdout=full)
+    lines = ended.stderr.splitlines()
     assert lines[-1] == "the output cannot be written: No space left on device"
-    assert "Traceback" not in ended.stderr.decode()
+    assert "Traceback" not in ended.stderr
     assert ended.returncode == 1
 
 

@@ -54,7 +54,7 @@ def test_a_recipient_that_is_no_phone_number_is_wrong_use(store, command, phone)
         (["receipts", "export", "--output", "x.xlsx"], "--format"),
         (["receipts", "export", "--output", "x"], "--format"),
         (["receipts", "export", "--format", "jsn"], "did you mean 'json'?"),
-        (["receipts", "export", "--format", "json", "--raw-csv"], "--raw-csv is about CSV"),
+        (["receipts", "export", "--format", "json", "--raw-csv"], "--raw-csv is for CSV"),
     ],
 )
 def test_a_word_that_is_none_is_wrong_use(store, arguments, says):
@@ -129,7 +129,7 @@ def test_a_message_is_deleted_and_the_last_one_turns_checking_off(store):
 def test_prune_wants_yes_where_nobody_can_be_asked(store):
     result = run("prune", "--older-than", "1d")
     assert (result.exit_code, result.stdout) == (2, "")
-    assert "give --yes" in result.stderr
+    assert "Give --yes" in result.stderr
     assert run("prune", "--older-than", "1d", "--dry-run").exit_code == 0
     assert run("prune", "--older-than", "1d", "--yes").exit_code == 0
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 
 from kit.command_line import run
@@ -28,7 +31,6 @@ WRONG = [
     ({"url": '"http://h:99999/x"'}, "forward 1.url: is no URL"),
     ({"url": '"http://a:b@h/x"'}, "forward 1.url: has credentials in it: give them as headers"),
     ({"url": '"http://h/ü"'}, "forward 1.url: has characters that a URL cannot have"),
-    ({"url": '"amqp://h/"'}, "pip install 'receiptd[amqp]'"),
     ({"name": '"My App"'}, "forward 1.name: 'My App' is no name"),
     ({"secret": '"whsec_!!"'}, "forward 1.secret: is no base64"),
     ({"secret": '["aGFsbG8=", "?"]'}, "forward 1.secret: secret 2 is no base64"),
@@ -55,6 +57,85 @@ WRONG = [
     ({"headers": '{ X = "a\\r\\nb" }'}, "the value of X cannot be sent"),
     ({"headers": '{ Webhook-Id = "x" }'}, "Webhook-Id is set by receiptd itself"),
 ]
+
+
+AMQP, KAFKA, NATS = ({"url": f'"{each}"'} for each in ("amqp://h", "kafka://h", "nats://h"))
+CA = {"ca": '"/nowhere/ca.pem"'}
+
+BROKERS = [
+    (AMQP | {"url": '"amqp:///"'}, "forward 1.url: has no host"),
+    (AMQP | {"url": '"amqp://hush:hush@h:port/"'}, "forward 1.url: is no URL"),
+    (AMQP | {"url": '"amqp://hush@hush@h/"'}, "forward 1.url: has two @"),
+    (AMQP | {"url": '"amqp://h,i/"'}, "forward 1.url: names several hosts"),
+    (AMQP | {"url": '"amqp://h/a/b"'}, "forward 1.url: has more than a virtual host"),
+    (AMQP | {"url": '"amqp://h?heartbeat=5"'}, "forward 1.url: takes nothing behind ?"),
+    (AMQP | {"url": '"amqp://h/ü"'}, "forward 1.url: has characters that a URL cannot have"),
+    (AMQP | {"routing_key": '"{provder}"'}, "forward 1.routing_key: {provder} is no field: expec"),
+    (AMQP | {"routing_key": '"a{"'}, "forward 1.routing_key: has a brace that nothing belongs to"),
+    (AMQP | {"exchnge": '"x"'}, "forward 1.exchnge: unknown key: did you mean 'exchange'?"),
+    (AMQP | {"secret": '"aGFsbG8="'}, "forward 1.secret: is for webhooks alone"),
+    (AMQP | {"expect_body": '"ok"'}, "forward 1.expect_body: is for webhooks alone"),
+    (AMQP | {"format": '"form"'}, 'forward 1.format: "form" is for webhooks alone'),
+    (AMQP | CA, "forward 1.ca: is for TLS alone, which is not spoken: amqps://"),
+    ({"url": '"amqps://h"'} | CA, "forward 1.ca: cannot be read: /nowhere/ca.pem: No such file"),
+    ({"url": '"amqps://h"', "ca": '"/dev/null"'}, "forward 1.ca: cannot be read: /dev/null: no"),
+    ({"url": '"amqps://h"', "key": '"/x"'}, "forward 1.key: is of a certificate: name that too"),
+    (KAFKA | {"url": '"kafka://h/receipts"'}, "forward 1.url: has a path: the topic is given as"),
+    (KAFKA | {"url": '"kafka://hush@h"'}, "forward 1.url: has a user without a password"),
+    (KAFKA | {"topic": '"a b"'}, "forward 1.topic: 'a b' is no topic"),
+    (KAFKA | {"mechanism": '"PLAIN"'}, "forward 1.mechanism: is for a user and password"),
+    (KAFKA | {"networks": '["10.0.0.0/8"]'}, "forward 1.networks: its library connects by itself"),
+    (KAFKA | CA, "forward 1.ca: is for TLS alone, which is not spoken: tls = true"),
+    (NATS | {"url": '"nats://h/x"'}, "forward 1.url: has a path: the subject is given as"),
+    (NATS | {"subject": '"a.*"'}, "forward 1.subject: is no subject"),
+    (NATS | {"subject": '"a..{state}"'}, "forward 1.subject: is no subject"),
+    (NATS | {"headers": '{ Nats-Rollup = "all" }'}, "forward 1.headers: Nats-Rollup is for NATS"),
+    (NATS | CA, "forward 1.ca: is for TLS alone, which is not spoken: tls://"),
+]
+
+
+@pytest.mark.parametrize(("keys", "text"), BROKERS, ids=[text[:50] for _, text in BROKERS])
+def test_what_is_wrong_with_a_broker_is_said(tmp_path, keys, text):
+    if keys["url"].startswith('"kafka'):
+        pytest.importorskip("confluent_kafka")
+    with pytest.raises(ConfigError) as found:
+        load(written(tmp_path, keys))
+    assert text in str(found.value)
+    assert "hush" not in str(found.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "library", "extra"),
+    [
+        ("amqps://h", "pika", "amqp"),
+        ("kafka://h", "confluent_kafka", "kafka"),
+        ("tls://h", "nats", "nats"),
+    ],
+)
+def test_without_its_extra_a_broker_says_what_to_install(tmp_path, url, library, extra):
+    file = written(tmp_path, {"url": f'"{url}"'})
+    without = f"import sys; sys.modules[{library!r}] = None; from receiptd.cli import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", without, "check-config", "--config", str(file)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 1
+    assert f"pip install 'receiptd[{extra}]'" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_passwords_of_brokers_are_never_shown(tmp_path):
+    for url in ("amqp://app:hush@broker/", "nats://hush@broker", "nats://a:hush@b,c:1"):
+        file = written(tmp_path, {"url": f'"{url}"'})
+        assert "hush" not in repr(load(file))
+        done = run("check-config", "--config", str(file))
+        assert done.exit_code == 0, done.output
+        assert "hush" not in done.output
+        assert "it is not encrypted: phone numbers and the password pass" in done.output
+        file.chmod(0o644)
+        assert "chmod" in run("check-config", "--config", str(file)).output
 
 
 @pytest.mark.parametrize(("keys", "text"), WRONG, ids=[text[:40] for _, text in WRONG])

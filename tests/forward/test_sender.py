@@ -12,8 +12,8 @@ from kit.store import receipt
 from receiptd.forward.destinations import TAKEN, Fault, Outcome
 from receiptd.message import Message
 from receiptd.receipt import State
-from receiptd.store import forward_state
-from receiptd.store.forward_state import DeadFilter
+from receiptd.store import forward_orders, forward_state
+from receiptd.store.forward_orders import DeadFilter
 
 
 def stored(store, *names, **fields):
@@ -245,7 +245,7 @@ def test_a_dead_letter_may_hold_its_message(sending, store):
     assert one.ids == [2, 4]
     assert one.status.waiting == 1
     one.destination.answer = lambda _: TAKEN
-    assert one.order(forward_state.retry, DeadFilter()) == 1
+    assert one.order(forward_orders.retry, DeadFilter()) == 1
     assert one.ids == [2, 4, 1, 3]
     one.run(3)
     assert not one.parked
@@ -259,7 +259,7 @@ def test_a_held_message_goes_on_when_its_dead_letter_is_discarded(sending, store
     stored(store, "A", code="1")
     one.run(3)
     assert one.ids == []
-    assert one.order(forward_state.discard, DeadFilter(ids=[1])) == 1
+    assert one.order(forward_orders.discard, DeadFilter(ids=[1])) == 1
     assert one.ids == [2]
     one.run(3)
     assert not one.parked
@@ -273,7 +273,7 @@ def test_a_dead_letter_that_is_retried_begins_its_schedule_anew(sending, store):
     one.run(3)
     assert one.status.dead == 5
     one.destination.answer = lambda _: REFUSED
-    assert one.order(forward_state.retry, DeadFilter(ids=[2, 3])) == 2
+    assert one.order(forward_orders.retry, DeadFilter(ids=[2, 3])) == 2
     assert {each.event_id: each.status for each in one.parked} == {
         1: "dead",
         2: "retry",
@@ -286,7 +286,7 @@ def test_a_dead_letter_that_is_retried_begins_its_schedule_anew(sending, store):
     one.destination.answer = lambda _: TAKEN
     one.run(20)
     assert sorted(one.ids) == [2, 3]
-    assert one.order(forward_state.retry, DeadFilter()) == 3
+    assert one.order(forward_orders.retry, DeadFilter()) == 3
     one.run(3)
     assert sorted(one.ids) == [1, 2, 3, 4, 5]
     assert not one.parked
@@ -301,7 +301,7 @@ def test_dead_letters_that_are_refused_again_do_not_keep_others_back(sending, st
     one.run(3)
     assert one.status.dead == 6
     one.destination.answer = lambda delivery: REFUSED if delivery.events[0].id < 3 else TAKEN
-    assert one.order(forward_state.retry, DeadFilter()) == 6
+    assert one.order(forward_orders.retry, DeadFilter()) == 6
     assert sorted(one.ids) == [3, 4, 5, 6]
     one.destination.answer = lambda _: TAKEN
     one.run(60)
@@ -364,7 +364,7 @@ def test_a_destination_that_is_gone_is_paused(sending, store):
     assert len(one.destination.deliveries) == sent
     assert one.status.waiting == 2
     one.destination.answer = lambda _: TAKEN
-    one.order(forward_state.resume)
+    one.order(forward_orders.resume)
     assert sorted(one.ids) == [1, 2]
 
 
@@ -374,7 +374,7 @@ def test_pause_and_resume_lose_and_repeat_nothing(sending, store):
     stored(store, "A", "B")
     one.run(1)
     with one.engine.begin() as connection:
-        forward_state.pause(connection, "app", "said so")
+        forward_orders.pause(connection, "app", "said so")
     one.run(3)
     one.destination.answer = lambda _: TAKEN
     one.destination.release()
@@ -382,7 +382,7 @@ def test_pause_and_resume_lose_and_repeat_nothing(sending, store):
     one.run(5)
     assert one.ids == [1, 2]
     assert (one.status.state, one.status.reason) == ("paused", "said so")
-    one.order(forward_state.resume)
+    one.order(forward_orders.resume)
     assert one.ids == [1, 2, 3]
 
 
@@ -390,13 +390,13 @@ def test_seek_goes_back_and_forth(sending, store):
     one = sending()
     stored(store, "A", "B")
     one.run(3)
-    one.order(forward_state.seek, datetime.now(UTC) - timedelta(days=1))
+    one.order(forward_orders.seek, datetime.now(UTC) - timedelta(days=1))
     assert one.ids == [1, 2, 1, 2]
-    one.order(forward_state.pause, "")
+    one.order(forward_orders.pause, "")
     stored(store, "C")
-    one.order(forward_state.seek, None)
+    one.order(forward_orders.seek, None)
     stored(store, "D")
-    one.order(forward_state.resume)
+    one.order(forward_orders.resume)
     assert one.ids == [1, 2, 1, 2, 4]
 
 
@@ -405,7 +405,7 @@ def test_a_seek_counts_also_where_nothing_was_written_yet(sending, store):
     stored(store, "A")
     one.run(0.2)
     assert one.status.position == 0
-    one.order(forward_state.seek, datetime.now(UTC) - timedelta(days=1))
+    one.order(forward_orders.seek, datetime.now(UTC) - timedelta(days=1))
     assert one.ids == [1, 1]
 
 
@@ -420,6 +420,23 @@ def test_events_travel_in_batches_and_a_bad_one_harms_no_other(sending, store):
     assert [each.event_id for each in one.parked] == [8]
     assert len(one.destination.deliveries[0].events) == 10
     assert all(each.batched for each in one.destination.deliveries)
+
+
+def test_one_that_a_broker_never_takes_keeps_no_other_back(sending, store, monkeypatch):
+    """Of a batch to a broker each event has an outcome of its own."""
+    monkeypatch.setattr("receiptd.forward.outbox.WINDOW", 30)
+    monkeypatch.setattr("receiptd.forward.sender.PAGE", 10)
+    one = sending(batch=10)
+    one.destination.answer = lambda delivery: [
+        AWAY if about(each) == "unheard" else TAKEN for each in delivery.events
+    ]
+    stored(store, "unheard")
+    for first in range(0, 100, 20):
+        store.put(*([receipt(f"m{number}")] for number in range(first, first + 20)))
+        one.run(2)
+    assert sorted(one.ids) == list(range(2, 102))
+    assert [(each.event_id, each.status) for each in one.parked] == [(1, "retry")]
+    assert one.status.state == "sending"
 
 
 def test_a_batch_is_the_same_when_it_is_sent_again(sending, store):
@@ -503,7 +520,7 @@ def test_a_replay_tells_again_what_fits_and_ends(sending, store):
     one = sending()
     stored(store, "A", "B", "C")
     one.run(3)
-    number = one.order(forward_state.begin_replay, {"message": "b"}, 0, 3, 0.0)
+    number = one.order(forward_orders.begin_replay, {"message": "b"}, 0, 3, 0.0)
     assert one.ids == [1, 2, 3, 2]
     assert one.destination.deliveries[-1].replay == number
     assert one.destination.deliveries[-1].name.endswith("_2")
@@ -518,12 +535,12 @@ def test_a_replay_goes_on_after_a_crash_and_can_be_cancelled(sending, store):
     stored(store, *(f"m{number}" for number in range(30)))
     one.run(3)
     del one.destination.taken[:]
-    number = one.order(forward_state.begin_replay, {}, 0, 30, 1000.0)
+    number = one.order(forward_orders.begin_replay, {}, 0, 30, 1000.0)
     one.run(2)
     assert one.ids == list(range(1, 31))
     del one.destination.taken[:]
     one.destination.answer = lambda _: None
-    number = one.order(forward_state.begin_replay, {}, 0, 30, 0.0)
+    number = one.order(forward_orders.begin_replay, {}, 0, 30, 0.0)
     one.destination.release()
     one.run(1)
     one.crash()
@@ -534,8 +551,8 @@ def test_a_replay_goes_on_after_a_crash_and_can_be_cancelled(sending, store):
     assert set(one.ids) == set(range(1, 31))
     assert len(one.ids) < 45
     one.destination.answer = lambda _: None
-    number = one.order(forward_state.begin_replay, {}, 0, 30, 0.0)
-    assert one.order(forward_state.cancel_replay, number)
+    number = one.order(forward_orders.begin_replay, {}, 0, 30, 0.0)
+    assert one.order(forward_orders.cancel_replay, number)
     one.destination.release()
     one.destination.answer = lambda _: TAKEN
     del one.destination.taken[:]

@@ -7,7 +7,7 @@ import ssl
 import threading
 import time
 from contextlib import contextmanager, suppress
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from email.utils import format_datetime
 from urllib.parse import parse_qs, urlsplit
 
@@ -16,85 +16,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 from standardwebhooks import Webhook as Signer
 from twisted.internet import reactor
-from twisted.internet.defer import Deferred
+from twisted.internet.address import IPv4Address
+from twisted.internet.interfaces import IHostnameResolver
+from zope.interface import implementer
 
 from kit.certificates import Authority
+from kit.events import MESSAGE, NOW, RECEIPT, event
 from kit.receiver import SECRET, receiver
+from kit.server import wait_until
 from receiptd.config import Forward
-from receiptd.forward.destinations import Fault, kannel
+from receiptd.forward.destinations import TAKEN, Fault, kannel
 from receiptd.forward.destinations.faults import Answer, judge, seconds
 from receiptd.forward.destinations.webhook import Webhook
-from receiptd.forward.events import Delivery, Event
-from receiptd.forward.trial import made_up
-
-NOW = datetime(2026, 11, 25, 13, 13, 18, 571100, tzinfo=UTC)
-
-RECEIPT = {
-    **made_up().receipt,
-    "id": 7,
-    "provider": "csoft",
-    "endpoint": "soap",
-    "message_id": "4A2E 3C10/ü",
-    "recipient": "+447700912345",
-    "sender": "Shop & Co",
-    "code": "0",
-    "description": "Delivered",
-    "reported_at": "2009-06-09T10:52:00Z",
-}
-MESSAGE = {
-    "provider": "csoft",
-    "message_id": "A",
-    "state": "DELIVERED",
-    "final": True,
-    "state_at": "2009-06-09T10:52:00Z",
-    "recipient": "447700912345",
-    "sender": None,
-    "reference": "order-1",
-    "parts": None,
-    "delivered": 1,
-    "price": None,
-    "registered_at": "2009-06-09T10:50:00Z",
-}
-
-
-def event(number=5, **more):
-    fields = {
-        "type": "receipt.stored",
-        "at": NOW,
-        "receipt": RECEIPT,
-        "message": None,
-        "lanes": (),
-        "raw": b"<post>",
-    } | more
-    return Event(number, **fields)
-
-
-@pytest.fixture(scope="module")
-def in_reactor():
-    """Runs coroutines in the reactor, in a thread of its own."""
-    thread = threading.Thread(
-        target=reactor.run, kwargs={"installSignalHandlers": False}, daemon=True
-    )
-    thread.start()
-
-    def run(function, *arguments):
-        done = threading.Event()
-        results = []
-
-        def begin():
-            Deferred.fromCoroutine(function(*arguments)).addBoth(results.append).addBoth(
-                lambda _: done.set()
-            )
-
-        reactor.callFromThread(begin)
-        assert done.wait(20)
-        if hasattr(results[0], "raiseException"):
-            results[0].raiseException()
-        return results[0]
-
-    yield run
-    reactor.callFromThread(reactor.stop)
-    thread.join(20)
+from receiptd.forward.events import Delivery
 
 
 @pytest.fixture
@@ -451,3 +385,43 @@ def test_connections_are_used_again(in_reactor):
         in_reactor(several)
         assert len(app.requests) == 5
         assert app.connections == 1
+
+
+@implementer(IHostnameResolver)
+class Names:
+    """Says of every name that it has this address."""
+
+    def __init__(self, address):
+        self.address = address
+
+    def resolveHostName(self, receiver, _name, portNumber=0, *_more):  # noqa: N802, N803
+        receiver.resolutionBegan(self)
+        receiver.addressResolved(IPv4Address("TCP", self.address, portNumber))
+        receiver.resolutionComplete()
+
+
+def test_a_destination_that_changes_its_address_is_found_at_the_new_one(link):
+    names = Names("127.0.0.1")
+    before = reactor.installNameResolver(names)
+    try:
+        with receiver() as old:
+            port = int(old.url.split(":")[2].split("/")[0])
+            url = f"http://app.example.com:{port}/"
+            destination = link(url)
+            held = link(url, networks=["127.0.0.1/32"])
+            for each in (destination, held):
+                assert each.send(event(1)) == [TAKEN]
+        with receiver(port=port, host="127.0.0.2") as new:
+            assert destination.send(event(2))[0].fault is Fault.DESTINATION  # nobody is there
+            names.address = "127.0.0.2"
+            wait_until(lambda: destination.send(event(2)) == [TAKEN], "it is found")
+            assert new.ids()[0] == "evt_abc_2"
+            # Whoever can change a name cannot lead it elsewhere than where it may connect to.
+            asked = len(new.requests)
+            wait_until(
+                lambda: "none of the destination's networks" in held.send(event(3))[0].text,
+                "it is held to its networks",
+            )
+            assert len(new.requests) == asked
+    finally:
+        reactor.installNameResolver(before)

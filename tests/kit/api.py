@@ -141,13 +141,15 @@ class EventStream:
                 comment = True
 
     def event(self) -> Event:
-        """The next receipt."""
+        """The next receipt, or the next event of the log."""
         while True:
             found = self.block()
             assert found is not None, "the stream has ended"
             if found.data is not None:
-                assert found.event == "receipt"
-                assert found.id == found.data["id"]
+                if found.event == "receipt":
+                    assert found.id == found.data["id"]
+                else:
+                    assert (found.id, found.event) == (found.data["number"], found.data["type"])
                 return found
 
     def rest(self) -> Iterator[Event]:

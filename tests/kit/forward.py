@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, Engine, select, update
+from twisted.internet import reactor
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.task import Clock
 
@@ -14,9 +15,9 @@ from receiptd.forward.destinations import TAKEN, Destination, Fault, Outcome
 from receiptd.forward.events import Delivery, Event
 from receiptd.forward.metrics import ForwardMetrics
 from receiptd.forward.sender import Sender
-from receiptd.store import event_reader, forward_state
+from receiptd.store import event_reader, forward_state, forward_status
 from receiptd.store.event_tables import forward_destinations, forward_parked
-from receiptd.store.forward_state import Status
+from receiptd.store.forward_status import Status
 
 AWAY = Outcome(Fault.DESTINATION, "the connection is refused")
 REFUSED = Outcome(Fault.EVENT, "answered 422", "no such order")
@@ -137,7 +138,7 @@ class Sending:
     def status(self) -> Status:
         """How it is."""
         with self.engine.connect() as connection:
-            (found,) = forward_state.statuses(connection)
+            (found,) = forward_status.statuses(connection)
         return found
 
     @property
@@ -163,3 +164,45 @@ class Sending:
         """Leave nothing behind."""
         for call in self.clock.getDelayedCalls():
             call.cancel()
+
+
+class Link:
+    """A destination that is open, in the reactor's thread."""
+
+    def __init__(self, in_reactor: Callable[..., Any], url: str, **keys: Any) -> None:
+        self._in_reactor = in_reactor
+        self.config = Forward(**({"name": "app", "url": url} | keys))
+        self._closed = False
+
+        async def begin() -> Destination:
+            destination = self.config.kind(self.config, reactor)
+            await destination.open()
+            return destination
+
+        self.destination: Destination = in_reactor(begin)
+
+    def send(self, *events: Event, **more: Any) -> Sequence[Outcome]:
+        """Send these at once; what became of each."""
+        delivery = Delivery("abc", events, batched=self.config.batch > 1, **more)
+        found: Sequence[Outcome] = self._in_reactor(self.destination.send, delivery)
+        assert len(found) == len(events)
+        return found
+
+    def each(self, *events: Event) -> list[Outcome]:
+        """Send each of these by itself, all at the same time."""
+
+        async def go() -> list[Outcome]:
+            under_way = [
+                Deferred.fromCoroutine(self.destination.send(Delivery("abc", (each,))))
+                for each in events
+            ]
+            return [(await one)[0] for one in under_way]
+
+        found: list[Outcome] = self._in_reactor(go)
+        return found
+
+    def close(self) -> None:
+        """End it."""
+        if not self._closed:
+            self._closed = True
+            self._in_reactor(self.destination.close)

@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from itertools import count
 
+from kit.wire import TIMEOUT
+
 ENVELOPE = (
     b'<e:Envelope xmlns:e="http://schemas.xmlsoap.org/soap/envelope/"><e:Body>'
     b"<SubmitDeliveryReceipt><MessageIdentifier>%s</MessageIdentifier><Report>0</Report>"
@@ -117,7 +119,7 @@ class Load:
                     return
 
     def _connect(self) -> socket.socket:
-        connection = socket.create_connection(("127.0.0.1", self._port), 10)
+        connection = socket.create_connection(("127.0.0.1", self._port), TIMEOUT)
         if self._tls is None:
             return connection
         try:

@@ -79,7 +79,9 @@ class Receiver:
 
 @contextmanager
 def receiver(
-    answer: Callable[[Request], Answer | None] | Answer = 204, port: int = 0
+    answer: Callable[[Request], Answer | None] | Answer = 204,
+    port: int = 0,
+    host: str = "127.0.0.1",
 ) -> Iterator[Receiver]:
     """A receiver on a port of its own."""
     found = Receiver()
@@ -140,8 +142,8 @@ def receiver(
 
         def handle_error(self, *_: object) -> None: ...
 
-    server = Quiet(("127.0.0.1", port), Handler)
-    found.url = f"http://127.0.0.1:{server.server_address[1]}/receipts"
+    server = Quiet((host, port), Handler)
+    found.url = f"http://{host}:{server.server_address[1]}/receipts"
     thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
     thread.start()
 

@@ -15,6 +15,7 @@ from receiptd.receipt import Kind, Receipt, Rejection, State
 from receiptd.store.database.engine import open_engine, sqlite_file
 from receiptd.store.database.migrating import upgrade
 from receiptd.store.matching import Policy
+from receiptd.store.posts import whole
 from receiptd.store.schema import messages, receipts, rejected_posts
 from receiptd.store.writer import Quota, Result, Stored, Submission, Writer
 
@@ -151,7 +152,7 @@ class Store:
     def receipts(self) -> list[Any]:
         """The rows of receipts, oldest first."""
         with self.engine.connect() as connection:
-            return list(connection.execute(select(receipts).order_by(receipts.c.id)))
+            return list(connection.execute(whole(receipts).order_by(receipts.c.id)))
 
     def rejected(self) -> list[str]:
         """The texts of the rejected posts, oldest first."""

@@ -8,8 +8,11 @@ does, and ends as an interpreter ends.
 from __future__ import annotations
 
 import atexit
+import gc
+import importlib
 import json
 import os
+import pkgutil
 import resource
 import runpy
 import select
@@ -165,8 +168,9 @@ def _become(request: Mapping[str, Any]) -> None:
     os.environ.clear()
     os.environ.update(request["env"])
     time.tzset()
-    sys.stdin = open(0, encoding="utf-8")  # noqa: SIM115
-    sys.stdout = open(1, "w", encoding="utf-8")  # noqa: SIM115
+    encoding = os.environ.get("PYTHONIOENCODING", "utf-8")
+    sys.stdin = open(0, encoding=encoding)  # noqa: SIM115
+    sys.stdout = open(1, "w", encoding=encoding)  # noqa: SIM115
     sys.stderr = open(2, "w", encoding="utf-8", errors="backslashreplace", buffering=1)  # noqa: SIM115
     sys.argv = ["receiptd", *request["arguments"]]
     sys.path[0] = request["cwd"]
@@ -174,13 +178,17 @@ def _become(request: Mapping[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    import receiptd.cli
-    import receiptd.daemon.process
-    import receiptd.daemon.supervisor
-    import receiptd.daemon.worker  # noqa: F401
+    import receiptd
 
+    for module in pkgutil.walk_packages(receiptd.__path__, "receiptd."):
+        if not module.name.endswith(".__main__"):
+            importlib.import_module(module.name)
+    assert "twisted.internet.reactor" not in sys.modules, "which one it is, each fork decides"
     # Should be as a process is that has just started.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    # No fork looks through all of this for garbage, which would copy its memory.
+    gc.collect()
+    gc.freeze()
     request = _serve(socket.socket(fileno=int(sys.argv[1])))
     if request is not None:
         _become(request)

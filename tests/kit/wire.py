@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from contextlib import closing
 from typing import NamedTuple
 
-TIMEOUT = 15.0
+TIMEOUT = 45.0
 """Seconds that a reply may take."""
 
 

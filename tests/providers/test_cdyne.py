@@ -15,17 +15,13 @@ from kit.exchange import (
     Request,
     Unread,
     bound,
-    exchanged,
     form,
-    kept,
-    label,
     multipart,
     post,
     read,
-    refuses,
     sample,
 )
-from receiptd.providers.cdyne import CODES, Cdyne, CdynePhone, parts_of
+from receiptd.providers.cdyne import Cdyne, CdynePhone, parts_of
 from receiptd.receipt import Kind, Outcome, State, Verdict
 
 GUID = "9a35e913-ded0-7574-4642-5f60c550c706"
@@ -317,11 +313,6 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize("case", CASES, ids=label)
-def test_post(case: Case) -> None:
-    assert exchanged(bound(Cdyne), case.request) == (case.receipt, case.reply)
-
-
 NONSENSE = [
     Nonsense("none of the markers", form(f"MessageID={GUID}"), "SMSSent", "DeliveryReceipt"),
     Nonsense("nothing at all", Request("POST"), "SMSSent", "MMSResponse"),
@@ -329,11 +320,6 @@ NONSENSE = [
     Nonsense("no identifier in a reply", form("SMSResponse=1"), "MessageID", "missing"),
     Nonsense("no identifier in a delivery", form("DeliveryReceipt=1"), "MessageID", "missing"),
 ]
-
-
-@pytest.mark.parametrize("row", NONSENSE, ids=label)
-def test_nonsense_is_refused_by_name(row: Nonsense) -> None:
-    refuses(bound(Cdyne), row)
 
 
 STATES = {
@@ -355,25 +341,6 @@ STATES = {
     "091": "REJECTED",
     "999": "UNDELIVERABLE",
 }
-
-
-@pytest.mark.parametrize("code", CODES)
-def test_each_code_has_its_state_where_the_text_says_nothing(code: str) -> None:
-    receipt = read(bound(Cdyne), delivery(f"DeliveryReceiptMessage=text:DELIVRD&Code={code}"))
-    assert (receipt.state, receipt.code) == (STATES[code], code)
-    assert STATES.keys() == CODES.keys()
-
-
-@pytest.mark.parametrize("key", ["777", "005", "5"])
-def test_a_configured_code_wins_over_table_and_text(key: str) -> None:
-    provider = bound(Cdyne, codes={key: State.DELETED})
-    receipt = read(provider, delivery(f"DeliveryReceiptMessage=stat:EXPIRED&Code={key:0>3}"))
-    assert receipt.state is State.DELETED
-
-
-def test_a_configured_code_of_a_delivery_is_not_taken_for_the_marker_of_a_sent_post() -> None:
-    provider = bound(Cdyne, codes={"0": State.DELETED})
-    assert read(provider, form(f"SMSSent=0&MessageID={GUID}")).state is State.ENROUTE
 
 
 @pytest.mark.parametrize(
@@ -563,11 +530,6 @@ CALLS = [
 ]
 
 
-@pytest.mark.parametrize("case", CALLS, ids=label)
-def test_call(case: Case) -> None:
-    assert exchanged(bound(CdynePhone), case.request) == (case.receipt, case.reply)
-
-
 NO_CALLS = [
     Nonsense("no identifier", form("ResponseCode=1"), "QueueID", "missing"),
 ]
@@ -577,12 +539,6 @@ UNREAD_CALLS = [
     Unread("no end", call({"EndTime": "2/30/2010 2:42 AM"}), "EndTime", "2/30/2010 2:42 AM"),
     Unread("a long code", call({"ResponseCode": "9" * 65}), "ResponseCode", "9" * 65),
 ]
-
-
-@pytest.mark.parametrize("row", UNREAD_CALLS, ids=label)
-def test_what_cannot_be_read_of_a_call_is_kept(row: Unread) -> None:
-    receipt = kept(bound(CdynePhone), row)
-    assert receipt.state == ("ENROUTE" if row.field != "EndTime" else "UNDELIVERABLE")
 
 
 @pytest.mark.parametrize(
@@ -601,11 +557,6 @@ def test_the_last_stage_of_a_call_is_final(fields: dict[str, str], state: str) -
     assert read(bound(CdynePhone), call(fields)).state == state
 
 
-@pytest.mark.parametrize("row", NO_CALLS, ids=label)
-def test_a_call_with_nonsense_is_refused_by_name(row: Nonsense) -> None:
-    refuses(bound(CdynePhone), row)
-
-
 def test_stages_of_one_call_differ_in_what_is_kept() -> None:
     provider = bound(CdynePhone)
     stages = [
@@ -615,11 +566,6 @@ def test_stages_of_one_call_differ_in_what_is_kept() -> None:
     ]
     kept = [read(provider, stage).extra for stage in stages]
     assert len({str(extra) for extra in kept}) == 3
-
-
-def test_a_configured_code_of_a_call_wins() -> None:
-    provider = bound(CdynePhone, codes={"7": State.REJECTED})
-    assert read(provider, call({"ResponseCode": "7"})).state is State.REJECTED
 
 
 SENT_AT = "SMSSent=1&MessageID=1&SentTime="
@@ -654,13 +600,6 @@ UNREAD = [
         "a" * 256,
     ),
 ]
-
-
-@pytest.mark.parametrize("row", UNREAD, ids=label)
-def test_what_cannot_be_read_is_kept(row: Unread) -> None:
-    receipt = kept(bound(Cdyne), row)
-    assert receipt.reported_at is None
-    assert receipt.text == ("STOP" if row.label == "no time of a reply" else None)
 
 
 @pytest.mark.parametrize(

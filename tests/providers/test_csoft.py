@@ -13,9 +13,7 @@ from kit.exchange import (
     Nonsense,
     Unread,
     bound,
-    exchanged,
     form,
-    kept,
     label,
     multipart,
     post,
@@ -24,7 +22,7 @@ from kit.exchange import (
     sample,
 )
 from receiptd.providers import Reply
-from receiptd.providers.csoft import CODES, Csoft
+from receiptd.providers.csoft import Csoft
 from receiptd.receipt import Kind, Outcome, State, Verdict
 
 LINE = f"{FORM}; charset=utf-8"
@@ -111,11 +109,6 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize("case", CASES, ids=label)
-def test_form_post(case: Case) -> None:
-    assert exchanged(bound(Csoft), case.request) == (case.receipt, case.reply)
-
-
 NONSENSE = [
     Nonsense("no identifier", form("Report=0"), "MessageIdentifier", "missing"),
     Nonsense("no report", form("MessageIdentifier=4A2E3C12"), "Report", "missing"),
@@ -184,14 +177,6 @@ def test_credentials_of_a_form(body: str, credentials: tuple[str | None, str | N
     assert provider.credentials(post(provider, form(body))) == credentials
 
 
-def test_the_pin_is_stored_nowhere() -> None:
-    request = form("MessageIdentifier=4A&Report=0&Username=u&PIN=BLUE.music", "pin=BLUE.music")
-    receipt = read(bound(Csoft), request)
-    assert b"BLUE" not in receipt.raw
-    assert receipt.raw == b"?pin=***\nMessageIdentifier=4A&Report=0&Username=u&PIN=***"
-    assert receipt.extra == {}
-
-
 STATES = {
     "0": "DELIVERED",
     "-1": "UNKNOWN",
@@ -211,19 +196,6 @@ STATES = {
 }
 
 
-@pytest.mark.parametrize("code", CODES)
-def test_each_report_has_its_state(code: str) -> None:
-    receipt = read(bound(Csoft), form(f"MessageIdentifier=4A&Report={code}"))
-    assert (receipt.state, receipt.code) == (STATES[code], code)
-    assert STATES.keys() == CODES.keys()
-
-
-def test_a_configured_report_wins_over_the_table() -> None:
-    provider = bound(Csoft, codes={"99": State.EXPIRED, "11": State.REJECTED})
-    assert read(provider, form("MessageIdentifier=4A&Report=99")).state is State.EXPIRED
-    assert read(provider, form("MessageIdentifier=4A&Report=11")).state is State.REJECTED
-
-
 UNREAD = [
     Unread(
         "a word as recipient", form("MessageIdentifier=4A&Report=0&SendTo=Anna"), "SentTo", "Anna"
@@ -231,11 +203,6 @@ UNREAD = [
     Unread("no time", form("MessageIdentifier=4A&Report=0&Timestamp1=now"), "Timestamp1", "now"),
     Unread("a long code", form(f"MessageIdentifier=4A&Report={'9' * 65}"), "Report", "9" * 65),
 ]
-
-
-@pytest.mark.parametrize("row", UNREAD, ids=label)
-def test_what_cannot_be_read_is_kept(row: Unread) -> None:
-    assert kept(bound(Csoft), row).message_id == "4A"
 
 
 def test_a_word_as_report_is_the_code() -> None:

@@ -12,18 +12,14 @@ from kit.exchange import (
     Nonsense,
     Unread,
     bound,
-    exchanged,
     form,
     get,
-    kept,
-    label,
     multipart,
     read,
-    refuses,
     sample,
 )
 from receiptd.providers import Reply
-from receiptd.providers.seeme import CODES, SeeMe
+from receiptd.providers.seeme import SeeMe
 from receiptd.receipt import Kind, State
 
 DELIVERED = {
@@ -123,22 +119,12 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize("case", CASES, ids=label)
-def test_callback(case: Case) -> None:
-    assert exchanged(bound(SeeMe), case.request) == (case.receipt, case.reply)
-
-
 NONSENSE = [
     Nonsense("no reference", get("code=6"), "reference", "missing"),
     Nonsense("an empty reference", get("reference=+&code=6"), "reference", "missing"),
     Nonsense("a long reference", get(f"reference={'x' * 256}&code=6"), "reference", "256"),
     Nonsense("no status", get("reference=sms43"), "code", "missing"),
 ]
-
-
-@pytest.mark.parametrize("row", NONSENSE, ids=label)
-def test_nonsense_is_refused_by_name(row: Nonsense) -> None:
-    refuses(bound(SeeMe), row)
 
 
 STATES = {
@@ -155,19 +141,6 @@ STATES = {
 }
 
 
-@pytest.mark.parametrize("code", CODES)
-def test_each_status_has_its_state_and_the_vendors_words(code: str) -> None:
-    receipt = read(bound(SeeMe), get(f"reference=sms43&code={code}"))
-    assert (receipt.state, receipt.description) == (STATES[code], CODES[code].text)
-    assert STATES.keys() == CODES.keys()
-
-
-def test_a_configured_code_wins_over_the_table() -> None:
-    provider = bound(SeeMe, codes={"10": State.EXPIRED, "77": State.DELETED})
-    assert read(provider, get("reference=sms43&code=10")).state is State.EXPIRED
-    assert read(provider, get("reference=sms43&code=77")).state is State.DELETED
-
-
 def test_the_price_keeps_its_zeros() -> None:
     receipt = read(bound(SeeMe), get("reference=sms43&code=6&price=13.90"))
     assert str(receipt.price) == "13.90"
@@ -177,11 +150,6 @@ def test_times_are_read_in_the_configured_zone() -> None:
     provider = bound(SeeMe, timezone="UTC")
     receipt = read(provider, get("reference=sms43&code=6&timestamp=2013-09-01+09:12:29"))
     assert receipt.reported_at == datetime(2013, 9, 1, 9, 12, 29, tzinfo=UTC)
-
-
-def test_what_is_stored_is_the_query_as_it_came_without_the_token() -> None:
-    receipt = read(bound(SeeMe), get("reference=sms43&token=secret&code=6&message=K%E9sz"))
-    assert receipt.raw == b"?reference=sms43&token=***&code=6&message=K%E9sz"
 
 
 def test_the_reply_is_an_empty_200() -> None:
@@ -217,13 +185,6 @@ UNREAD = [
     Unread("a network by name", get("reference=s&code=6&mccmnc=Telekom"), "mccmnc", "Telekom"),
     Unread("a status that is too long", get(f"reference=s&code={'x' * 65}"), "code", "x" * 65),
 ]
-
-
-@pytest.mark.parametrize("row", UNREAD, ids=label)
-def test_what_cannot_be_read_is_kept(row: Unread) -> None:
-    receipt = kept(bound(SeeMe), row)
-    assert receipt.message_id == "s"
-    assert (receipt.price, receipt.parts, receipt.reported_at, receipt.recipient) == (None,) * 4
 
 
 @pytest.mark.parametrize("code", ["six", "\u0666", "6.0"])

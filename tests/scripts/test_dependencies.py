@@ -11,9 +11,14 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+EXTRAS = ("postgresql", "amqp", "kafka", "nats")
+"""Those that whoever runs it may need."""
 NEEDED = [
     Requirement(each)
-    for each in PROJECT["dependencies"] + PROJECT["optional-dependencies"]["postgresql"]
+    for each in (
+        *PROJECT["dependencies"],
+        *(one for name in EXTRAS for one in PROJECT["optional-dependencies"][name]),
+    )
 ]
 WITHOUT_CEILING = {"tzdata"}
 """Data, whose releases are named for years."""

@@ -145,10 +145,14 @@ def test_without_a_folder_it_says_what_it_wants(run):
 
 def test_an_environment_is_made_once_and_a_broken_one_again(run, checkout):
     folder = checkout / "my env"
+    folder.mkdir()  # one that is empty is used
     made = run(folder)
     assert made.returncode == 0, made.stderr
     assert "making a virtual environment" in made.stderr
     assert run(folder).stderr == ""
+    # Where the named Python is not supported, what is there is kept.
+    assert run(folder, PYTHON="/bin/false").returncode == 1
+    assert (folder / "pyvenv.cfg").exists()
     (folder / "bin" / "python").unlink()
     (folder / "bin" / "python").symlink_to("/gone/python")
     rebuilt = run(folder)
@@ -167,14 +171,6 @@ def test_an_environment_whose_making_was_interrupted_is_made_again(run, checkout
     done = run(folder)
     assert done.returncode == 0, done.stderr
     assert "making a virtual environment" in done.stderr
-
-
-def test_an_empty_folder_is_used_and_kept_where_the_named_python_is_not_supported(run, checkout):
-    (checkout / "empty").mkdir()
-    assert run("empty").returncode == 0
-    assert (checkout / "empty" / "pyvenv.cfg").exists()
-    assert run("empty", PYTHON="/bin/false").returncode == 1
-    assert (checkout / "empty" / "pyvenv.cfg").exists()
 
 
 # --- which Python -------------------------------------------------------------------------------

@@ -8,8 +8,6 @@ import re
 import signal
 import socket
 import ssl
-import subprocess
-import sys
 import threading
 from collections.abc import Callable
 from contextlib import closing
@@ -27,7 +25,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from lxml import etree
 
-from kit.server import CSOFT, environment, wait_until
+from kit.command_line import start
+from kit.server import CSOFT, wait_until
 from kit.terminal import on_terminal
 from receiptd.cli import main
 from receiptd.providers import Endpoint, Post, Provider
@@ -534,16 +533,10 @@ def test_the_rate_is_kept(stand_in):
 def test_an_interrupted_run_tells_what_was_done(stand_in):
     server = stand_in(received)
     arguments = ("csoft", "--url", f"{server.url}/soap", "--count", "1000", "--rate", "20")
-    child = subprocess.Popen(
-        [sys.executable, "-m", "receiptd", "simulate", *arguments],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=environment(),
-    )
+    child = start("simulate", *arguments)
     wait_until(lambda: server.requests, "the first post")
     child.send_signal(signal.SIGINT)
-    stdout, stderr = child.communicate(timeout=20)
+    stdout, stderr = (each.decode() for each in child.communicate(timeout=20))
     assert (child.returncode, stderr) == (1, "interrupted\n")
     assert stdout.startswith("sent ")
 

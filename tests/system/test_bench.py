@@ -9,9 +9,11 @@ import platform
 import re
 import shutil
 import subprocess
+import sys
 import sysconfig
 from dataclasses import replace
 from datetime import UTC, datetime
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -25,24 +27,39 @@ needs_wrk = pytest.mark.skipif(
 
 @pytest.fixture
 def bench(tmp_path):
-    """Runs `scripts/bench` in a folder of its own, which is empty again afterwards."""
-    folder = tmp_path / "bench"
+    """Runs `scripts/bench` in a folder of its own, which is empty again afterwards.
 
-    def run(*arguments, **environment):
+    Where it could not measure, it runs again: with a second for a measurement, a machine that does
+    much else may be too busy. That something is not kept is another matter, and said so.
+    """
+    folder = tmp_path / "bench"
+    # scripts/test has made one environment for all. To make another takes half a minute.
+    has_all = all(map(find_spec, ("fastapi", "flask", "gunicorn", "uvicorn")))
+    given = {"BENCH_VENV": sys.prefix} if has_all else {}
+
+    def once(*arguments, **environment):
         process = subprocess.Popen(
             ["/bin/bash", str(ROOT / "scripts" / "bench"), *arguments],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            env=os.environ | {"BENCH_DIR": str(folder)} | environment,
+            env=os.environ | {"BENCH_DIR": str(folder)} | given | environment,
         )
         try:
-            output, errors = process.communicate(timeout=300)
+            output, errors = process.communicate(timeout=250)
         finally:
             process.terminate()  # and not kill: it ends what it started
             process.wait(60)
         assert not folder.exists() or not list(folder.iterdir())
         return process.returncode, output, errors
+
+    def run(*arguments, **environment):
+        for seconds in (None, 3, 9):
+            longer = ("--seconds", str(seconds)) if seconds else ()
+            code, output, errors = once(*arguments, *longer, **environment)
+            if code != 1 or "NOT KEPT" in output + errors:
+                break
+        return code, output, errors
 
     return run
 

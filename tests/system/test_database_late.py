@@ -5,8 +5,6 @@ from __future__ import annotations
 import re
 import socket
 import sqlite3
-import subprocess
-import sys
 from contextlib import closing
 from pathlib import Path
 
@@ -15,7 +13,8 @@ from sqlalchemy import create_engine, make_url
 from sqlalchemy.exc import OperationalError
 
 from kit.api import call
-from kit.server import environment, stored, wait_until
+from kit.command_line import execute
+from kit.server import stored, wait_until
 from kit.store import Store, receipt
 from kit.wire import get, post
 from receiptd.store.database.connection import WriterConnection
@@ -203,16 +202,9 @@ def connects(url):
 
 def refused(folder, url, *options):
     """The one line that `receiptd serve` says as it ends."""
-    done = subprocess.run(
-        [
-            *(sys.executable, "-m", "receiptd", "serve", "--listen", "tcp:0:interface=127.0.0.1"),
-            *("--database", url, *options),
-        ],
-        capture_output=True,
-        text=True,
-        timeout=60,
+    done = execute(
+        *("serve", "--listen", "tcp:0:interface=127.0.0.1", "--database", url, *options),
         cwd=folder,
-        env=environment(),
     )
     assert done.returncode == 1, done.stderr
     (line,) = (

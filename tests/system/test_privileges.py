@@ -9,7 +9,6 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import closing
@@ -19,6 +18,7 @@ from typing import Any
 
 import pytest
 
+from kit.command_line import execute, start
 from kit.server import CSOFT, Server, environment, wait_until
 from kit.wire import get, post
 from receiptd.config import exposed, load
@@ -59,16 +59,10 @@ def refused(
     file = tmp_path / "receiptd.toml"
     file.write_text(config)
     file.chmod(mode)
-    done = subprocess.run(
-        [
-            *(sys.executable, "-m", "receiptd", "serve", "--config", str(file)),
-            *("--listen", "tcp:0:interface=127.0.0.1", *options),
-        ],
-        capture_output=True,
-        text=True,
+    done = execute(
+        *("serve", "--config", str(file), "--listen", "tcp:0:interface=127.0.0.1", *options),
         cwd=tmp_path,
         env=environment() | variables,
-        timeout=20,
     )
     assert done.returncode == 1, done.stderr
     assert "Traceback" not in done.stderr
@@ -117,13 +111,12 @@ def test_the_log_is_the_users_also_when_it_was_moved_away(folder, workers):
     log = folder / "receiptd.log"
     file = folder / "receiptd.toml"
     file.write_text(NOBODY + f'[log]\nfile = "{log}"\n')
-    process = subprocess.Popen(
-        [
-            *(sys.executable, "-m", "receiptd", "serve", "--config", str(file)),
-            *("--listen", "tcp:0:interface=127.0.0.1", "--workers", workers),
-        ],
+    process = start(
+        *("serve", "--config", str(file)),
+        *("--listen", "tcp:0:interface=127.0.0.1", "--workers", workers),
         cwd=folder,
-        env=environment(),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
     )
 
     def written(message: str) -> bool:
@@ -195,16 +188,12 @@ def test_a_unix_socket_of_roots_is_gone_with_its_server_or_replaced(folder, tmp_
     path.unlink(missing_ok=True)
     (folder / "receiptd.toml").write_text(NOBODY)
     for _ in range(2):
-        process = subprocess.Popen(
-            [
-                *(sys.executable, "-m", "receiptd", "serve", "--config", "receiptd.toml"),
-                *("--listen", f"unix:{path}"),
-            ],
+        process = start(
+            *("serve", "--config", "receiptd.toml", "--listen", f"unix:{path}"),
             cwd=folder,
-            env=environment(),
-            stderr=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
         )
-        assert process.stderr
 
         def answers() -> bool:
             with closing(socket.socket(socket.AF_UNIX)) as client:
@@ -218,7 +207,6 @@ def test_a_unix_socket_of_roots_is_gone_with_its_server_or_replaced(folder, tmp_
         wait_until(answers, "it serves")
         process.terminate()
         assert process.wait(20) == 0
-        process.stderr.close()
 
 
 def test_a_user_that_is_not_there_is_named(tmp_path):

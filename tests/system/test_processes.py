@@ -8,7 +8,6 @@ import re
 import signal
 import socket
 import subprocess
-import sys
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -19,6 +18,7 @@ from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.protocol import Factory
 
+from kit.command_line import execute
 from kit.load import Load
 from kit.server import Server, environment, stored, wait_until
 from kit.wire import get, post, receive
@@ -116,7 +116,7 @@ class Impatient(Server):
         """Start it with less patience."""
         code = (
             "from receiptd import cli; from receiptd.daemon import supervisor; "
-            "supervisor.HUNG = 5; cli.main()"
+            "supervisor.HUNG = 12; cli.main()"
         )
         return super().spawn([arguments[0], "-c", code, *arguments[3:]], log)
 
@@ -369,12 +369,7 @@ def test_closed_standard_streams_are_nobody_elses(tmp_path):
 
 
 def test_a_worker_is_started_by_nobody_else(tmp_path):
-    done = subprocess.run(
-        [sys.executable, "-m", "receiptd", "worker", "1"],
-        capture_output=True,
-        text=True,
-        cwd=tmp_path,
-    )
+    done = execute("worker", "1", cwd=tmp_path)
     assert done.returncode == 2
     assert done.stderr == "a worker is started by its supervisor: see receiptd serve --workers\n"
 
@@ -389,14 +384,7 @@ LOGGED = re.compile(r"\S+Z (?!CRITICAL|ERROR)")
 def start(folder: Path, *options: str, config: str = "") -> subprocess.CompletedProcess[str]:
     """Start a server that is not going to serve."""
     (folder / "receiptd.toml").write_text(config)
-    return subprocess.run(
-        [sys.executable, "-m", "receiptd", "serve", *options],
-        capture_output=True,
-        text=True,
-        cwd=folder,
-        env=environment(),
-        timeout=20,
-    )
+    return execute("serve", *options, cwd=folder)
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])

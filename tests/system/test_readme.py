@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from kit.brokers import free_port
 from kit.server import Server, environment, wait_until
 
 ROOT = Path(__file__).parents[2]
@@ -36,7 +37,7 @@ def run(script: str, port: int, folder: Path = ROOT) -> subprocess.CompletedProc
         cwd=folder,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=250,
         env=environment() | DATABASE,
         check=True,
     )
@@ -99,11 +100,10 @@ def test_what_it_says_of_the_rest_is_so_as_well(tmp_path):
 
         operator, more, by_http, by_token = blocks("Read back")
         run(operator, server.port, tmp_path)
-        assert '"message_id": "4A2E3C10"' in run(for_a_while(more), server.port, tmp_path).stdout
+        assert told_in_a_while(more, server.port, tmp_path, '"message_id": "4A2E3C10"')
         assert "4A2E3C10" in (tmp_path / "receipts.csv").read_text()
-        by_http = run(for_a_while(by_http), server.port, tmp_path).stdout
+        by_http = told_in_a_while(by_http, server.port, tmp_path, "retry: ")
         assert by_http.count('"next": null') == 2
-        assert "retry: " in by_http
         assert "https://dlr.example.com/api/v1/receipts" in by_token
 
         made, *_ = (each for each in blocks("Register with the provider") if "easysms-url" in each)
@@ -113,8 +113,45 @@ def test_what_it_says_of_the_rest_is_so_as_well(tmp_path):
         server.kill()
 
 
-def for_a_while(block: str) -> str:
-    """Commands that go on until they are told to stop are told so after a second or two."""
-    return re.sub(
-        r"^(.* tail|curl -N .*)$", r"timeout 2 \1 || [ $? -eq 124 ]", block, flags=re.MULTILINE
+def test_handing_on_as_it_says(tmp_path):
+    """The four lines. They wait for what has to be there instead of some seconds."""
+    (block,) = blocks("Hand on")
+    listen, application = free_port(), free_port()
+    waiting = "until curl -fs http://127.0.0.1:8080/readyz >/dev/null; do sleep 0.2; done"
+    taken = (
+        "until .venv/bin/receiptd forward status | grep -qE '^app +sending +0 .* 1 +0'; do "
+        "sleep 0.2; done; .venv/bin/receiptd forward status"
     )
+    for old, new in (
+        ("sleep 8", waiting),
+        ("sleep 3", "sleep 0"),
+        (".venv/bin/receiptd forward status", taken),
+        ("9000", str(application)),
+    ):
+        assert old in block
+        block = block.replace(old, new)
+    DATABASE["RECEIPTD_STORE__URL"] = f"sqlite:///{tmp_path / 'receiptd.db'}"
+    DATABASE["RECEIPTD_SERVER__LISTEN"] = f'["tcp:{listen}:interface=127.0.0.1"]'
+    try:
+        done = run(f"{block}\nwait", listen)
+    finally:
+        del DATABASE["RECEIPTD_SERVER__LISTEN"]
+    assert re.search(r"^app +sending +0 .* 1 +0", done.stdout, re.MULTILINE)
+    assert "receipt.stored" in done.stdout
+
+
+def told_in_a_while(block: str, port: int, folder: Path, what: str) -> str:
+    """What commands print of which one goes on until it is told to stop, as it is here after some
+    seconds: a few, or more where the machine needs them to come to `what`."""
+    for seconds in (2, 5, 20, 60):
+        ended = re.sub(
+            r"^(.* tail|curl -N .*)$",
+            rf"timeout {seconds} \1 || [ $? -eq 124 ]",
+            block,
+            flags=re.MULTILINE,
+        )
+        assert ended != block
+        told = run(ended, port, folder).stdout
+        if what in told:
+            return told
+    raise AssertionError(f"no {what!r} in {told}")

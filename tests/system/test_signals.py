@@ -16,8 +16,14 @@ from typing import IO
 import pytest
 
 from kit.load import Load, answers, flood, request
-from kit.server import CSOFT, Server, wait_until
+from kit.server import CSOFT, SOON, Server, wait_until
 from kit.wire import get, post, receive
+
+OVER = "the time to stop is over"
+"""What the log says where the server ended by its deadline, not by itself."""
+
+PATIENT = "[server]\nstop_timeout = 60\n"
+"""For a server that has much to answer before it ends, on a machine that does much else."""
 
 
 @pytest.fixture(params=[1, 2], ids=["one process", "two workers"])
@@ -44,13 +50,12 @@ def stored(server: Server) -> list[str]:
 
 
 def test_under_load_everybody_is_answered_and_all_that_is_acknowledged_is_stored(serve, workers):
-    server = serve(options=("--workers", str(workers)))
+    server = serve(PATIENT, options=("--workers", str(workers)))
     load = Load(server.port)
     wait_until(lambda: len(load.acknowledged) > 300, "the load runs")
 
-    began = time.monotonic()
     assert server.stop() == 0
-    assert time.monotonic() - began < 5
+    assert OVER not in server.log
     load.join()
 
     assert load.unanswered == []
@@ -113,7 +118,7 @@ def test_a_request_that_comes_right_behind_the_signal_is_answered(serve):
 
 
 def test_requests_that_were_sent_one_behind_the_other_are_all_answered(serve):
-    server = serve()
+    server = serve(PATIENT)
     server.process.send_signal(signal.SIGSTOP)
     with closing(connect(server)) as connection:
         connection.sendall(b"".join(request(f"P{number}") for number in range(50)))
@@ -136,12 +141,11 @@ def test_what_is_no_whole_request_does_not_hold_the_end(serve, begun):
     with closing(connect(server)) as connection:
         connection.sendall(begun)
         wait_until(lambda: get(server.port, "/healthz").status == 200, "it was read")
-        began = time.monotonic()
         server.process.send_signal(signal.SIGTERM)
         # Closed, not reset.
         assert connection.recv(1000) == b""
         assert server.process.wait(20) == 0
-        assert time.monotonic() - began < 4
+    assert OVER not in server.log
     assert stored(server) == []
 
 
@@ -161,7 +165,7 @@ def test_who_sends_on_and_on_without_a_whole_request_does_not_hold_the_end(serve
 
         wait_until(ended, "the connection ends")
         assert server.process.wait(20) == 0
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < SOON
 
 
 def test_a_client_that_never_reads_is_cut_off_at_the_deadline(serve):
@@ -174,7 +178,7 @@ def test_a_client_that_never_reads_is_cut_off_at_the_deadline(serve):
         began = time.monotonic()
         server.process.send_signal(signal.SIGTERM)
         server.process.wait(20)
-        assert 0.5 < time.monotonic() - began < 4
+        assert 0.5 < time.monotonic() - began < SOON
         assert "the time to stop is over" in server.log
 
 
@@ -194,7 +198,7 @@ def test_who_waits_for_a_database_that_hangs_is_no_reason_to_wait_longer(serve):
             began = time.monotonic()
             # Not everybody was answered.
             assert server.stop() == 1
-            assert time.monotonic() - began < 4
+            assert time.monotonic() - began < SOON
     assert "1 requests stay without an answer" in server.log
     assert 'not acknowledged, no provider was told "received"' in server.log
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from kit.receiver import receiver
 from kit.server import CSOFT, environment, wait_until
 from kit.wire import get, post
 
@@ -67,6 +68,41 @@ def test_twistd_serves_reloads_and_stops_as_receiptd_serve_does(tmp_path):
     finally:
         process.terminate()
         assert process.wait(20) == 0
+
+
+def test_under_twistd_receipts_are_handed_on(tmp_path):
+    log = tmp_path / "log"
+    config = tmp_path / "receiptd.toml"
+    with receiver() as app, log.open("wb") as output:
+        config.write_text(f'{CSOFT}\n[[forward]]\nname = "app"\nurl = "{app.url}"\n')
+        config.chmod(0o600)
+        arguments = ["--config", str(config), "--listen", "tcp:0:interface=127.0.0.1"]
+        arguments += ["--database", f"sqlite:///{tmp_path}/receipts.db"]
+        process = subprocess.Popen(
+            twistd("receiptd", *arguments),
+            cwd=tmp_path,
+            stdout=output,
+            stderr=output,
+            env=environment(),
+        )
+        try:
+            found = wait_until(
+                lambda: re.search(r"listening on http://127\.0\.0\.1:(\d+)", log.read_text()),
+                "it serves",
+            )
+            body = b"Username=ANOther.61234&PIN=BLUE.music&MessageIdentifier=A&Report=0"
+            post(int(found[1]), body, content_type="application/x-www-form-urlencoded")
+            wait_until(lambda: app.messages() == ["A"], "the application is told")
+            sender = int(
+                wait_until(
+                    lambda: re.search(r"forwarding is done by process (\d+)", log.read_text()),
+                    "the process that forwards is named",
+                )[1]
+            )
+        finally:
+            process.terminate()
+            assert process.wait(20) == 0
+        assert not Path(f"/proc/{sender}").exists()
 
 
 @pytest.mark.parametrize(

@@ -103,6 +103,6 @@ def test_stopping_gives_up_on_a_read_that_hangs(reactor, reader):
     stopped = []
     reader.read(lambda _engine: go_on.wait(20))
     ensureDeferred(reader.stop()).addCallback(stopped.append)
-    reactor.advance(module.PATIENCE + 1)
+    reactor.advance(module.SHUTDOWN_TIMEOUT + 1)
     assert stopped == [None]
     go_on.set()

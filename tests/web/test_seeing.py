@@ -7,15 +7,14 @@ import os
 import re
 import signal
 import socket
-import subprocess
-import sys
 from contextlib import closing
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from kit.api import deliver, register
-from kit.server import CSOFT, DEADLINE, environment, locked, wait_until
+from kit.command_line import execute, start
+from kit.server import CSOFT, DEADLINE, locked, wait_until
 from kit.soap import envelope, new_id
 from kit.wire import get, post, receive, send
 
@@ -473,14 +472,7 @@ def test_a_log_that_is_moved_away_is_made_anew(serve):
 
 def test_a_log_that_cannot_be_opened_keeps_the_server_from_starting(tmp_path):
     (tmp_path / "receiptd.toml").write_text('[log]\nfile = "nowhere/log"\n')
-    done = subprocess.run(
-        [sys.executable, "-m", "receiptd", "serve", "--listen", "tcp:0:interface=127.0.0.1"],
-        cwd=tmp_path,
-        env=environment(),
-        capture_output=True,
-        text=True,
-        timeout=DEADLINE,
-    )
+    done = execute("serve", "--listen", "tcp:0:interface=127.0.0.1", cwd=tmp_path)
     assert done.returncode == 1
     assert re.fullmatch(
         r"log\.file: /.*/nowhere/log: cannot be written: No such file or directory\. .*\n",
@@ -490,12 +482,7 @@ def test_a_log_that_cannot_be_opened_keeps_the_server_from_starting(tmp_path):
 
 @pytest.mark.parametrize("end", ["asleep", "closed"])
 def test_a_log_that_nobody_reads_stops_no_receipt(tmp_path, end):
-    process = subprocess.Popen(
-        [sys.executable, "-m", "receiptd", "serve", "--listen", "tcp:0:interface=127.0.0.1"],
-        cwd=tmp_path,
-        env=environment(),
-        stderr=subprocess.PIPE,
-    )
+    process = start("serve", "--listen", "tcp:0:interface=127.0.0.1", cwd=tmp_path)
     try:
         pipe = process.stderr
         assert pipe is not None

@@ -14,6 +14,7 @@ import click
 from receiptd import __version__
 from receiptd.cli.api_token import api_token
 from receiptd.cli.check_config import check_config
+from receiptd.cli.copying import copy
 from receiptd.cli.daemon import forwarder, init, serve, upgrade, worker
 from receiptd.cli.dead_letters import dead
 from receiptd.cli.easysms import easysms_url
@@ -23,6 +24,7 @@ from receiptd.cli.group import CommandLine
 from receiptd.cli.lists import receipts, rejected
 from receiptd.cli.messages import message
 from receiptd.cli.pruning import prune
+from receiptd.cli.receipt_import import import_receipts
 from receiptd.cli.rejected_posts import delete, retry
 from receiptd.cli.replays import replay, replays
 from receiptd.cli.simulation import simulate
@@ -63,10 +65,12 @@ def db() -> None:
 
 
 db.add_command(upgrade)
+db.add_command(copy)
 receipts.add_command(tail)
 receipts.add_command(export)
 rejected.add_command(retry)
 rejected.add_command(delete)
+receipts.add_command(import_receipts)
 for command in (dead, replay, replays):
     forward.add_command(command)
 for command in (

@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 @database_option
 @wide_option
 def check_config(file: Path | None, database: str | None, wide: bool) -> None:
-    """Say what would be served, and what is wrong or doubtful.
+    """Show what would be served, and what is wrong or doubtful.
 
-    Nothing is changed. Secrets are not shown. The database is looked into where it is there, for
-    which providers receipts are checked against registered messages. The exit code is 1 where
-    the server would not start with this configuration.
+    It changes nothing and shows no secret. It asks the database, if there is one, for which
+    providers receipts are checked against registered messages. The exit code is 1 if the server
+    would not start with this configuration.
 
     \b
     Examples:
@@ -44,7 +44,10 @@ def check_config(file: Path | None, database: str | None, wide: bool) -> None:
         ("configuration", describe(file)),
         ("listens on", ", ".join(config.server.listen)),
         ("TLS on", ", ".join(config.server.tls.listen) if config.server.tls else "nothing"),
-        ("public URL", config.server.public_url or "none set: the WSDL names the Host asked for"),
+        (
+            "public URL",
+            config.server.public_url or "not set: the WSDL names the Host of the request",
+        ),
         ("store", shown(parse(config.store.url))),
         ("spool", spool_folder(config)),
         ("API", _api_asks_for(config)),
@@ -170,7 +173,7 @@ def _unusable_listen(config: Config) -> list[str]:
             serverFromString(reactor, description)  # type: ignore[no-untyped-call]
         except Exception as error:  # plugins and certificates raise whatever they like
             found.append(
-                f"server.listen: {description!r} does not work: {error}. One that does is "
+                f"server.listen: {description!r} does not work: {error}. An example that works: "
                 "tcp:8080:interface=127.0.0.1"
             )
     return found
@@ -211,7 +214,7 @@ def _tell_checking(config: Config) -> None:
 
     say()
     try:
-        check_file(config.store.url, create=False)
+        check_file(config.store.url, create=False, writes=False)
         engine = open_engine(config.store.url, writes=False)
         try:
             require(engine)

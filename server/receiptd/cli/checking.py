@@ -34,7 +34,7 @@ def _words(mode: str, since: datetime | None, engine: Engine | None) -> str:
     if mode == "never":
         return 'no (match = "never")'
     if engine is None:
-        return "not known: the database is not there yet, or does not answer"
+        return "not known: there is no database yet, or it does not answer"
     if since is None:
         return "no, until a message is registered"
     return f"yes, since {since:%Y-%m-%dT%H:%M:%SZ} (its first message)"
@@ -72,9 +72,9 @@ def tell_newly_checked(providers: list[str], *, err: bool) -> None:
             "receipt about a message that is not registered, or about another recipient, is "
             f"{answer}stored with the verdict unknown-message or wrong-recipient. So register "
             f"each message that you send by {provider}.",
-            f"If this was a test, delete it: receiptd message delete {provider} MESSAGE_ID. With "
-            "the last message of a provider its receipts are no longer checked. To turn checking "
-            'off for good: match = "never" in the endpoint.',
+            f"If this was a test, delete it: receiptd message delete {provider} MESSAGE_ID. "
+            "When a provider has no message left, its receipts are no longer checked. To turn "
+            'checking off for good, set match = "never" in the endpoint.',
         ):
             say(textwrap.fill(paragraph, WIDTH, break_on_hyphens=False), err=err)
 
@@ -94,7 +94,7 @@ def tell_checked(config: Config, engine: Engine) -> None:
 
 
 def tell_last_messages(config: Config, before: set[str], engine: Engine) -> None:
-    """Say it where checking was on for the providers in `before` and is off now."""
+    """Say so if checking was on for one of the providers in `before` and is off now."""
     for provider in sorted(before - checked_since(engine).keys()):
         if any(each.match == "auto" for each in config.endpoint if each.provider == provider):
             say(

@@ -17,18 +17,18 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine
 
     from receiptd.config import Config
-    from receiptd.store.forward_state import DeadFilter
+    from receiptd.store.forward_orders import DeadFilter
 
 
-@click.group(short_help="What was not taken.")
+@click.group(short_help="Show, retry and discard dead letters.")
 def dead() -> None:
-    """What a destination has not taken, and what becomes of it."""
+    """Dead letters: the events that a destination did not take. Show, retry or discard them."""
 
 
 def _filters(command: Any) -> Any:
     for option in (
-        click.option("--error", metavar="TEXT", help="Those in whose error TEXT occurs."),
-        click.option("--since", type=Moment(), help="Those that died at this time or later."),
+        click.option("--error", metavar="TEXT", help="Only those whose error contains TEXT."),
+        click.option("--since", type=Moment(), help="Only those given up at this time or later."),
         click.option("--all", "every", is_flag=True, help="All of them."),
         click.argument("ids", metavar="[ID]...", type=int, nargs=-1),
         click.argument("name"),
@@ -40,18 +40,18 @@ def _filters(command: Any) -> Any:
 def _wanted(
     ids: tuple[int, ...], every: bool, since: datetime | None, error: str | None
 ) -> DeadFilter:
-    from receiptd.store.forward_state import DeadFilter
+    from receiptd.store.forward_orders import DeadFilter
 
     if not (ids or every or since or error):
-        raise click.UsageError("say which: ID..., --all, --since or --error")
+        raise click.UsageError("say which dead letters: ID..., --all, --since or --error")
     return DeadFilter(ids, since, error)
 
 
 @dead.command("list", short_help="List dead letters.")
 @click.argument("name", required=False)
 @click.option("--limit", metavar="N", type=click.IntRange(min=1), default=50, show_default=True)
-@click.option("--since", type=Moment(), help="Those that died at this time or later.")
-@click.option("--error", metavar="TEXT", help="Those in whose error TEXT occurs.")
+@click.option("--since", type=Moment(), help="Only those given up at this time or later.")
+@click.option("--error", metavar="TEXT", help="Only those whose error contains TEXT.")
 @json_option
 @config_option
 @database_option
@@ -64,7 +64,7 @@ def list_dead(
     file: Path | None,
     database: str | None,
 ) -> None:
-    """List dead letters, of the destination NAME or of all.
+    """List the dead letters of the destination NAME, or of all destinations.
 
     \b
     Examples:
@@ -72,7 +72,7 @@ def list_dead(
       receiptd forward dead list app --error 422
     """
     config = load(file, database)
-    from receiptd.store.forward_state import DeadFilter
+    from receiptd.store.forward_orders import DeadFilter
 
     with store(config) as engine:
         items = _each_dead(engine, name, DeadFilter((), since, error), limit)
@@ -100,8 +100,8 @@ def _each_dead(
     engine: Engine, name: str | None, wanted: DeadFilter, limit: int
 ) -> Iterator[Mapping[str, Any]]:
     from receiptd.forward.shapes import dead_json
-    from receiptd.store.forward_state import TURN
-    from receiptd.store.forward_state import dead as dead_page
+    from receiptd.store.forward_orders import TURN
+    from receiptd.store.forward_orders import dead as dead_page
 
     after = None
     while limit > 0:
@@ -123,7 +123,7 @@ def _each_dead(
 def show_dead(
     name: str, number: int, as_json: bool, file: Path | None, database: str | None
 ) -> None:
-    """Show a dead letter: what was to be told, and what the destination answered.
+    """Show a dead letter: its event, and what the destination answered.
 
     \b
     Example:
@@ -133,14 +133,16 @@ def show_dead(
     from receiptd.forward.events import event_json
     from receiptd.forward.shapes import dead_json
     from receiptd.store import event_reader
-    from receiptd.store.forward_state import DeadFilter
-    from receiptd.store.forward_state import dead as dead_page
+    from receiptd.store.forward_orders import DeadFilter
+    from receiptd.store.forward_orders import dead as dead_page
 
     with store(config) as engine, engine.connect() as connection:
         rows = dead_page(connection, name, DeadFilter([number]), limit=1)
         found = event_reader.by_number(connection, [number])
     if not rows:
-        raise Failed(f"{name} has no dead letter {number}; receiptd forward dead list {name}")
+        raise Failed(
+            f"{name} has no dead letter {number}; to list them: receiptd forward dead list {name}"
+        )
     event = found.get(number)
     shown = {**dead_json(rows[0]), "tells": event_json(event) if event is not None else None}
     if as_json:
@@ -173,12 +175,12 @@ def retry(
       receiptd forward dead retry app --all
       receiptd forward dead retry app --error 422 --since 1d
     """
-    from receiptd.store import forward_state
+    from receiptd.store import forward_orders
 
     count = _each_turn(
-        load(file, database), name, _wanted(ids, every, since, error), forward_state.retry
+        load(file, database), name, _wanted(ids, every, since, error), forward_orders.retry
     )
-    click.echo(f"{name}: {count} dead letters are sent again")
+    click.echo(f"{name}: {count} dead letters will be sent again")
 
 
 @dead.command(short_help="Give dead letters up.")
@@ -194,19 +196,19 @@ def discard(
     file: Path | None,
     database: str | None,
 ) -> None:
-    """Give dead letters of the destination NAME up for good. Their receipts stay stored.
+    """Discard dead letters of the destination NAME for good. Their receipts stay stored.
 
     \b
     Examples:
       receiptd forward dead discard app 4711
       receiptd forward dead discard app --all
     """
-    from receiptd.store import forward_state
+    from receiptd.store import forward_orders
 
     count = _each_turn(
-        load(file, database), name, _wanted(ids, every, since, error), forward_state.discard
+        load(file, database), name, _wanted(ids, every, since, error), forward_orders.discard
     )
-    click.echo(f"{name}: {count} dead letters are discarded")
+    click.echo(f"{name}: {count} dead letters discarded")
 
 
 def _each_turn(
@@ -217,7 +219,7 @@ def _each_turn(
 ) -> int:
     """Change all dead letters that are meant, some at a time; how many."""
     from receiptd.store.database.write_turns import WriteTurns
-    from receiptd.store.forward_state import TURN
+    from receiptd.store.forward_orders import TURN
 
     total = 0
     with store(config, writes=True) as engine, known(name):

@@ -19,7 +19,7 @@ from receiptd.cli.output import printable
     type=click.IntRange(0, 65535),
     default=9000,
     show_default=True,
-    help="The port, of this machine alone; 0: any that is free.",
+    help="The port to listen on, for this machine alone; 0: any free one.",
 )
 @click.option(
     "--secret",
@@ -27,7 +27,7 @@ from receiptd.cli.output import printable
     metavar="SECRET",
     multiple=True,
     envvar="SIMULATE_SECRET",
-    help="Says which requests are badly signed; also as environment variable SIMULATE_SECRET.",
+    help="The secret to check signatures with; also as environment variable SIMULATE_SECRET.",
 )
 @click.option(
     "--fail",
@@ -41,7 +41,7 @@ from receiptd.cli.output import printable
     type=click.IntRange(200, 599),
     help="The status of these answers, of all where --fail is not given. Default: 500",
 )
-@click.option("--slow", metavar="TIME", type=Span(), help="Wait so long before each answer.")
+@click.option("--slow", metavar="TIME", type=Span(), help="Wait this long before each answer.")
 def destination(
     port: int,
     secrets: tuple[str, ...],
@@ -49,7 +49,7 @@ def destination(
     status: int | None,
     slow: timedelta | None,
 ) -> None:
-    """Play the application that receipts are forwarded to, until Ctrl-C.
+    """Play an application that receives forwarded receipts, until Ctrl-C.
 
     Each request is printed: what it tells, and whether it is badly signed, a repetition, or
     out of order. In the end all is summed up.
@@ -63,7 +63,7 @@ def destination(
     """
     from pydantic import SecretStr
 
-    from receiptd.config.forward import secret_key
+    from receiptd.config.forward_values import secret_key
     from receiptd.simulate.destination import Application
 
     for secret in secrets:
@@ -71,7 +71,9 @@ def destination(
             if not secret_key(SecretStr(secret)):
                 raise ValueError
         except ValueError:
-            raise click.UsageError("--secret: is no base64, with or without whsec_") from None
+            raise click.UsageError(
+                "--secret: not base64, with or without whsec_ in front"
+            ) from None
     if fail is None:
         fail = 1.0 if status is not None else 0.0
     try:

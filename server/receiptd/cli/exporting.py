@@ -52,22 +52,22 @@ Write = Callable[[Mapping[str, Any]], object]
     "layout",
     type=OneOf(FORMATS),
     metavar="FORMAT",
-    help="What to write: csv, ndjson (an object in each line) or json (one array). Default: what "
-    "the name in --output ends in; csv on standard output.",
+    help="The format: csv, ndjson (an object in each line) or json (one array). Default: by the "
+    "ending of --output; csv on standard output.",
 )
 @click.option(
     "--output",
     metavar="FILE",
     type=click.Path(path_type=Path, allow_dash=True, dir_okay=False),
     default=Path("-"),
-    help="Where to; - is standard output, and the default. A file of that name is replaced, "
-    "once the new one is whole.",
+    help="The file to write; - is standard output, and the default. A file of that name is "
+    "replaced once the new one is complete.",
 )
-@click.option("--raw", is_flag=True, help="With the posts as they came, which are long.")
+@click.option("--raw", is_flag=True, help="Include the posts as they came. They are long.")
 @click.option(
     "--raw-csv",
     is_flag=True,
-    help="Leave the cells of CSV as they are, also those that a spreadsheet takes for a formula.",
+    help="Leave CSV cells as they are, even if a spreadsheet would take one for a formula.",
 )
 @config_option
 @database_option
@@ -82,13 +82,13 @@ def export(
 ) -> None:
     """Write receipts as CSV, JSON or NDJSON, oldest first.
 
-    All that are there when it begins are written, however many, while servers run. The columns
-    of CSV and the keys of JSON are those of receipts list --json, but without `raw` unless it
-    is asked for; in CSV, `extra` and `unread` are JSON texts. The encoding is UTF-8.
+    It writes every receipt that is stored when it begins, however many. Servers may run
+    meanwhile. The columns of CSV and the keys of JSON are those of receipts list --json; `raw`
+    is there with --raw alone. In CSV, `extra` and `unread` are JSON texts. The encoding is UTF-8.
 
-    A cell of CSV that a spreadsheet would take for a formula gets an apostrophe in front of it,
-    since anybody who can post a receipt could write one. Programs that read CSV want --raw-csv.
-    A file can be read by its owner and its group.
+    A CSV cell that a spreadsheet would take for a formula gets an apostrophe in front, because
+    anybody who can post a receipt could write a formula. For programs that read CSV, use
+    --raw-csv. The owner and the group of the file can read it.
 
     \b
     Examples:
@@ -99,7 +99,7 @@ def export(
     """
     layout = layout or _layout(output)
     if raw_csv and layout != "csv":
-        raise click.UsageError(f"--raw-csv is about CSV, and this writes {layout}")
+        raise click.UsageError(f"--raw-csv is for CSV, and this writes {layout}")
     config = load(file, database)
     from receiptd.daemon.rules import phone_regions
     from receiptd.store.queries import ReceiptFilter

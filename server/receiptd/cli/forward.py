@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     from receiptd.config import Config
 
 
-@click.group(short_help="Hand receipts on to applications.")
+@click.group(short_help="Forward receipts to applications.")
 def forward() -> None:
-    """Handing receipts on to applications: how it goes, and what to do where it does not.
+    """Forward receipts to applications: see how it goes, and mend what does not go.
 
-    Destinations are configured as [[forward]]; the server sends to them by itself.
+    Configure each destination as [[forward]]. The server then sends to it by itself.
     """
 
 
@@ -30,22 +30,23 @@ def json_option(command: Any) -> Any:
     return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(command)
 
 
-@forward.command(short_help="Say how each destination is.")
+@forward.command(short_help="Show the state of each destination.")
 @json_option
 @config_option
 @database_option
 def status(as_json: bool, file: Path | None, database: str | None) -> None:
-    """Say how each destination is: one line each.
+    """Show the state of each destination, a line each.
 
-    Waiting is what is not dealt with yet; of what was not looked at, events that the
-    destination's filters leave out count as well.
+    WAITING counts the events that are not sent yet. Until the server has looked at an event,
+    it counts even if the destination's filters will leave it out.
 
     \b
     States:
       sending   all is well
-      failing   it does not answer or answers with errors: tried now and then, nothing is skipped
-      paused    by `forward pause`, or since it answered 410
-      stopped   no server forwards to it now
+      failing   it does not answer, or answers with errors; it is tried now and then, and
+                nothing is skipped
+      paused    by `forward pause`, or because it answered 410
+      stopped   no running server forwards to it
 
     \b
     Examples:
@@ -54,7 +55,7 @@ def status(as_json: bool, file: Path | None, database: str | None) -> None:
     """
     config = load(file, database)
     from receiptd.forward.shapes import status_json
-    from receiptd.store.forward_state import statuses
+    from receiptd.store.forward_status import statuses
 
     configured = {each.name for each in config.forward}
     with store(config) as engine, engine.connect() as connection:
@@ -93,8 +94,8 @@ def _age(seconds: float) -> str:
 
 @contextmanager
 def known(name: str) -> Iterator[None]:
-    """Fails clearly where there is no destination of that name."""
-    from receiptd.store.forward_state import NoDestination
+    """Fail clearly if no destination has that name."""
+    from receiptd.store.forward_orders import NoDestination
 
     try:
         yield
@@ -105,56 +106,56 @@ def known(name: str) -> Iterator[None]:
 
 
 def order(config: Config, name: str, work: Callable[[Connection], Any]) -> Any:
-    """Give an order, beside running servers, which follow it within seconds."""
+    """Write an order into the database; running servers follow it within seconds."""
     from receiptd.store.database.write_turns import WriteTurns
 
     with store(config, writes=True) as engine, known(name):
         return WriteTurns(engine).take(work)
 
 
-@forward.command(short_help="Send nothing more for now.")
+@forward.command(short_help="Stop sending for now.")
 @click.argument("name")
 @config_option
 @database_option
 def pause(name: str, file: Path | None, database: str | None) -> None:
-    """Send nothing more to the destination NAME until it is resumed. What comes waits.
+    """Stop sending to the destination NAME until you resume it. New events wait.
 
     \b
     Example:
       receiptd forward pause app
     """
     config = load(file, database)
-    from receiptd.store import forward_state
+    from receiptd.store import forward_orders
 
-    order(config, name, lambda c: forward_state.pause(c, name, "paused by command"))
-    click.echo(f"{name}: paused; what comes waits until: receiptd forward resume {name}")
+    order(config, name, lambda c: forward_orders.pause(c, name, "paused by command"))
+    click.echo(f"{name}: paused; new events wait until you run: receiptd forward resume {name}")
 
 
-@forward.command(short_help="Go on with what has waited.")
+@forward.command(short_help="Send again after a pause.")
 @click.argument("name")
 @config_option
 @database_option
 def resume(name: str, file: Path | None, database: str | None) -> None:
-    """Send to the destination NAME again, beginning with what has waited.
+    """Send to the destination NAME again. The events that have waited go first.
 
     \b
     Example:
       receiptd forward resume app
     """
     config = load(file, database)
-    from receiptd.store import forward_state
+    from receiptd.store import forward_orders
 
-    order(config, name, lambda c: forward_state.resume(c, name))
-    click.echo(f"{name}: goes on")
+    order(config, name, lambda c: forward_orders.resume(c, name))
+    click.echo(f"{name}: resumed")
 
 
-@forward.command(short_help="Go on elsewhere in what happened.")
+@forward.command(short_help="Move a destination's place in the events.")
 @click.argument("name")
 @click.argument("when", metavar="TIME|latest")
 @config_option
 @database_option
 def seek(name: str, when: str, file: Path | None, database: str | None) -> None:
-    """Have the destination NAME go on with what happened at a TIME, or with what comes now.
+    """Move the destination NAME to the events of a TIME, or to those that come from now on.
 
     Backwards, all that has happened since is sent again (under the same ids). Forwards, and
     with latest, what waits is skipped. Dead letters stay.
@@ -166,14 +167,14 @@ def seek(name: str, when: str, file: Path | None, database: str | None) -> None:
       receiptd forward seek app latest
     """
     config = load(file, database)
-    from receiptd.store import forward_state
+    from receiptd.store import forward_orders
 
     since = None if when == "latest" else Moment().convert(when, None, None)
-    position = order(config, name, lambda c: forward_state.seek(c, name, since))
-    click.echo(f"{name}: goes on behind event {position}")
+    position = order(config, name, lambda c: forward_orders.seek(c, name, since))
+    click.echo(f"{name}: goes on after event {position}")
 
 
-@forward.command(short_help="Forget one that is not configured.")
+@forward.command(short_help="Forget a destination that is not configured.")
 @click.argument("name")
 @config_option
 @database_option
@@ -187,22 +188,22 @@ def forget(name: str, file: Path | None, database: str | None) -> None:
       receiptd forward forget old-app
     """
     config = load(file, database)
-    from receiptd.store import forward_state
+    from receiptd.store import forward_orders
 
     if name in {each.name for each in config.forward}:
         raise Failed(
-            f"{name}: is configured; take its [[forward]] out and reload the server first"
+            f"{name}: is still configured; remove its [[forward]] and reload the server first"
         )
-    order(config, name, lambda c: forward_state.forget(c, name))
+    order(config, name, lambda c: forward_orders.forget(c, name))
     click.echo(f"{name}: forgotten")
 
 
-@forward.command("test", short_help="Send a made-up event.")
+@forward.command("test", short_help="Send a test event.")
 @click.argument("name")
 @config_option
 @database_option
 def try_out(name: str, file: Path | None, database: str | None) -> None:
-    """Send a made-up event to the destination NAME, and say what became of it.
+    """Send a test event to the destination NAME, and show its answer.
 
     Its type is "test", its receipt has the number 0. It is sent from here, as it is
     configured; the exit code is 1 where it was not taken.
@@ -239,7 +240,7 @@ def try_out(name: str, file: Path | None, database: str | None) -> None:
     from receiptd.forward.destinations import Fault
 
     if outcome.fault is Fault.NONE:
-        click.echo(f"{name}: {chosen.shown_url} has taken it")
+        click.echo(f"{name}: {chosen.shown_url} took it")
         return
     text = f"{name}: {chosen.shown_url}: {outcome.text}"
     if outcome.answer:

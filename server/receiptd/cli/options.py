@@ -126,7 +126,7 @@ def store(config: Config, *, writes: bool = False) -> Iterator[Engine]:
     from receiptd.store.database.migrating import require
 
     try:
-        check_file(config.store.url, create=False)
+        check_file(config.store.url, create=False, writes=writes)
         # Looked at as a reader, whom nobody's transaction keeps waiting.
         engine = open_engine(config.store.url, writes=False)
         try:

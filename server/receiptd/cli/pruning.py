@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     type=Span(),
     help="Such as 180d. Default: the configuration's store.keep.",
 )
-@click.option("--dry-run", is_flag=True, help="Delete nothing, and say what would be deleted.")
+@click.option("--dry-run", is_flag=True, help="Delete nothing; say what would be deleted.")
 @click.option(
     "--unfinished", is_flag=True, help="Delete messages that have no final state as well."
 )
@@ -42,16 +42,16 @@ def prune(
     file: Path | None,
     database: str | None,
 ) -> None:
-    """Delete receipts, rejected posts and finished messages that are old.
+    """Delete old receipts, old rejected posts and old finished messages.
 
-    Receipts and rejected posts go by when they were received. A message goes when it was
-    registered as long ago, has a final state and has no receipt left; one without a final
-    state stays, unless --unfinished says that it will never have one. With store.keep in the
-    configuration the server does this by itself, hourly, but for --unfinished.
+    A receipt or a rejected post is old by the time at which it was received. A message is
+    deleted if it was registered that long ago, has a final state and has no receipt left. With
+    --unfinished, messages without a final state are deleted as well. If store.keep is
+    configured, the server does this by itself every hour, but never --unfinished.
 
-    It asks before it deletes, unless --yes is given. It is done a few rows at a time, while
-    servers run. Ctrl-C ends it; what is deleted by then stays deleted. SQLite's file does not
-    shrink: new receipts take the space.
+    It asks before it deletes, unless you give --yes. It deletes a few rows at a time, and
+    servers may run meanwhile. Ctrl-C stops it; what is deleted by then stays deleted. SQLite's
+    file does not shrink: new receipts take the space.
 
     \b
     Examples:
@@ -101,13 +101,13 @@ def prune(
 
 
 def _ask(before: datetime, unfinished: bool) -> None:
-    """Go on only where somebody says so.
+    """Ask whether to go on.
 
-    :raises Failed: where nobody can be asked, or the answer is no.
+    :raises Failed: if nobody can be asked, or the answer is no.
     """
     if not sys.stdin.isatty():
         raise click.UsageError(
-            "this deletes, and standard input is no terminal on which to ask first: give --yes, "
+            "this deletes, and it cannot ask first: standard input is not a terminal. Give --yes, "
             "or --dry-run to see what would be deleted"
         )
     messages = "messages, also those without a final state," if unfinished else "finished messages"
@@ -120,7 +120,7 @@ def _ask(before: datetime, unfinished: bool) -> None:
 
 
 def _watch(pruning: Pruning) -> None:
-    """Run, with a progress bar where somebody looks."""
+    """Run, with a progress bar on a terminal."""
     bar = progress_bar("{task.description}")
     if bar is None:
         pruning.run()

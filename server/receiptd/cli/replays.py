@@ -16,22 +16,22 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine
 
 
-@click.command("replay", short_help="Tell again what has happened.")
+@click.command("replay", short_help="Send past events again.")
 @click.argument("name")
-@click.option("--since", type=Moment(), required=True, help="What happened at this time or later.")
-@click.option("--until", type=Moment(), help="What happened before this time.")
+@click.option("--since", type=Moment(), required=True, help="Only events of this time or later.")
+@click.option("--until", type=Moment(), help="Only events before this time.")
 @click.option("--provider", "providers", multiple=True, help="Of this provider.")
 @click.option("--state", "states", multiple=True, help="Of this state.")
 @click.option("--types", "types", multiple=True, help="Of this event type.")
-@click.option("--message", help="About the message of this identifier.")
+@click.option("--message", help="Only events about the message with this identifier.")
 @click.option(
     "--rate",
     metavar="N",
     type=click.FloatRange(min=0),
     default=0.0,
-    help="Events per second. Default: as many as are taken.",
+    help="The most events per second. Default: no limit.",
 )
-@click.option("--dry-run", is_flag=True, help="Send nothing; say how many events it is about.")
+@click.option("--dry-run", is_flag=True, help="Send nothing; count the events.")
 @config_option
 @database_option
 def replay(
@@ -44,7 +44,7 @@ def replay(
     database: str | None,
     **wanted: Any,
 ) -> None:
-    """Tell the destination NAME again what has happened, under the same ids.
+    """Send past events to the destination NAME again, under the same ids.
 
     What the destination's own filters leave out stays out. It goes on after a restart, and
     until it is done or cancelled.
@@ -56,7 +56,7 @@ def replay(
     """
     config = load(file, database)
     from receiptd.forward.filters import Filter, check_words
-    from receiptd.store import forward_state
+    from receiptd.store import forward_orders
 
     try:
         chosen = check_words(Filter(**wanted))
@@ -66,23 +66,25 @@ def replay(
         own = next((Filter.of(each) for each in config.forward if each.name == name), Filter())
         with store(config) as engine:
             count = _count(engine, since, until, [chosen, own])
-        click.echo(f"{name}: {count} events would be told again")
+        click.echo(f"{name}: {count} events would be sent again")
         return
 
     def begin(connection: Connection) -> int:
-        start, end = forward_state.span(connection, since, until)
-        return forward_state.begin_replay(connection, name, chosen.json(), start, end, rate)
+        start, end = forward_orders.span(connection, since, until)
+        return forward_orders.begin_replay(connection, name, chosen.json(), start, end, rate)
 
     number = order(config, name, begin)
-    click.echo(f"{name}: replay {number} has begun; receiptd forward replays list {name}")
+    click.echo(
+        f"{name}: replay {number} has begun; to follow it: receiptd forward replays list {name}"
+    )
 
 
 def _count(engine: Engine, since: datetime, until: datetime | None, filters: list[Any]) -> int:
-    from receiptd.store import event_reader, forward_state
+    from receiptd.store import event_reader, forward_orders
 
     count = 0
     with engine.connect() as connection:
-        at, end = forward_state.span(connection, since, until)
+        at, end = forward_orders.span(connection, since, until)
     while at < end:
         with engine.connect() as connection:
             page = event_reader.page(connection, at, 500)
@@ -97,7 +99,7 @@ def _count(engine: Engine, since: datetime, until: datetime | None, filters: lis
 
 @click.group()
 def replays() -> None:
-    """The replays that were begun."""
+    """Replays: list them, cancel one."""
 
 
 @replays.command("list", short_help="List replays.")
@@ -139,17 +141,18 @@ def list_replays(name: str, as_json: bool, file: Path | None, database: str | No
 @config_option
 @database_option
 def cancel_replay(name: str, number: int, file: Path | None, database: str | None) -> None:
-    """End a replay of the destination NAME; what was sent is sent.
+    """Cancel a replay of the destination NAME. What it has sent stays sent.
 
     \b
     Example:
       receiptd forward replays cancel app 3
     """
     config = load(file, database)
-    from receiptd.store import forward_state
+    from receiptd.store import forward_orders
 
-    if not order(config, name, lambda c: forward_state.cancel_replay(c, name, number)):
+    if not order(config, name, lambda c: forward_orders.cancel_replay(c, name, number)):
         raise Failed(
-            f"{name} has no running replay {number}; receiptd forward replays list {name}"
+            f"{name} has no running replay {number}; to list them: "
+            f"receiptd forward replays list {name}"
         )
-    click.echo(f"{name}: replay {number} is cancelled")
+    click.echo(f"{name}: replay {number} cancelled")

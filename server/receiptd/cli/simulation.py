@@ -43,20 +43,24 @@ class _OrDestination(click.Command):
 @click.argument("provider", metavar="PROVIDER")
 @click.option("--url", required=True, help="Where to post: the endpoint's whole URL.")
 @click.option(
-    "--count", metavar="N", type=click.IntRange(min=1), default=1, help="Receipts. Default: 1"
+    "--count",
+    metavar="N",
+    type=click.IntRange(min=1),
+    default=1,
+    help="How many receipts to post. Default: 1",
 )
 @click.option(
     "--rate",
     metavar="R",
     type=click.FloatRange(min=0, min_open=True),
-    help="Posts per second. Default: as many as the connections carry.",
+    help="The most posts per second. Default: no limit.",
 )
 @click.option(
     "--connections",
     metavar="C",
     type=click.IntRange(min=1, max=1000),
     default=8,
-    help="Connections at once. Default: 8",
+    help="How many connections to use at once. Default: 8",
 )
 @click.option("--username", help="The username in the post (csoft).")
 @click.option(
@@ -65,7 +69,7 @@ class _OrDestination(click.Command):
     help="The PIN in the post (csoft). Other users of this machine can read a command line: "
     "the environment variable SIMULATE_PIN does the same.",
 )
-@click.option("--form", is_flag=True, help="The form post in place of SOAP (csoft).")
+@click.option("--form", is_flag=True, help="Post the form, not SOAP (csoft).")
 @click.option(
     "--token",
     envvar="SIMULATE_TOKEN",
@@ -76,15 +80,15 @@ class _OrDestination(click.Command):
     "settings",
     metavar="KEY=VALUE",
     multiple=True,
-    help="A key that the endpoint is configured with and that shapes the posts, such as "
+    help="A key of the endpoint's configuration that shapes the posts, such as "
     "timezone=Europe/Rome. May be given several times.",
 )
 @click.option(
     "--seed",
     metavar="S",
     type=int,
-    help="The same receipts in each run with the same number, so that a second run sends "
-    "duplicates. Default: others in each run.",
+    help="Make the same receipts in each run with the same number, so that a second run "
+    "sends duplicates. Default: new receipts in each run.",
 )
 @click.option(
     "--timeout",
@@ -93,19 +97,21 @@ class _OrDestination(click.Command):
     default=30.0,
     help="How long to wait for an answer. Default: 30",
 )
-@click.option("--verbose", "-v", is_flag=True, help="List every post that was answered otherwise.")
+@click.option(
+    "--verbose", "-v", is_flag=True, help='List every post that was not answered "received".'
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as one JSON object.")
 def simulate(provider: str, url: str, as_json: bool, verbose: bool, **options: Any) -> None:
     """Post receipts as PROVIDER (such as csoft) would, and say how they were answered.
 
-    An answer is read as that provider reads it: a Report of 0 for csoft, any 2xx for the others,
-    but no 2xx that carries another Report. "refused" counts posts that were answered and not
-    taken as a receipt, "failed" those that met a fault, a busy server or no answer.
+    It reads an answer as that provider does. "received" is a Report of 0 for csoft, and any 2xx
+    without another Report for the others. "refused" counts posts that were answered, but not
+    taken as a receipt. "failed" counts posts that met a fault, a busy server or no answer.
 
-    Receipts are made up. They are posted to --url and nowhere else; HTTP Basic credentials can
-    stand in it, as in http://user:password@127.0.0.1:8080/seeme. The exit code is 1 where any
-    post was not answered "received". PROVIDER destination is something else: the application
-    that receipts are forwarded to (receiptd simulate destination --help).
+    The receipts are made up. They go to --url and nowhere else. The URL may hold HTTP Basic
+    credentials, as in http://user:password@127.0.0.1:8080/seeme. The exit code is 1 if any post
+    was not answered "received". PROVIDER destination is another command: it plays the
+    application that receives forwarded receipts (receiptd simulate destination --help).
 
     \b
     Examples:

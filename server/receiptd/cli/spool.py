@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 _HELD = "in use"
 _LEFT = "left behind"
-"""Whether a process has a file, which then drains it."""
+"""Whether a process holds the file. That process drains it."""
 
 _UNREADABLE = "unreadable"
 
@@ -30,10 +30,11 @@ _SET_ASIDE = "set aside"
 
 @click.group()
 def spool() -> None:
-    """What waits on disk until the database answers again.
+    """Posts that wait on disk until the database answers again.
 
-    While it does not, posts are acknowledged and kept in the files of the spool. The server
-    stores them by itself as soon as it can, also those that an ended server left behind.
+    While the database does not answer, the server acknowledges posts and keeps them in the files
+    of the spool. It stores them by itself as soon as it can, also those that an earlier server
+    left behind.
     """
 
 
@@ -42,9 +43,9 @@ def spool() -> None:
 @config_option
 @database_option
 def status(as_json: bool, file: Path | None, database: str | None) -> None:
-    """Say what is in the spool, file by file. Nothing is changed, and no database is needed.
+    """Show what is in the spool, file by file. It changes nothing and needs no database.
 
-    The exit code is 1 where a file cannot be read; the others are counted all the same.
+    The exit code is 1 if a file cannot be read. The other files are counted all the same.
 
     \b
     Examples:
@@ -62,13 +63,13 @@ def status(as_json: bool, file: Path | None, database: str | None) -> None:
     except FileNotFoundError:
         # This is not an empty spool: the user may be looking in the wrong place.
         raise Failed(
-            f"{folder}: no such folder; a server makes it at its start. If it is another one, "
-            "name the server's configuration with --config FILE"
+            f"{folder}: no such folder. A server makes it when it starts. If your server uses "
+            "another folder, name the server's configuration with --config FILE"
         ) from None
     except PermissionError:
         raise Failed(
-            f"{folder}: cannot be read by this user. Be the one that the server serves as "
-            "(sudo -u USER receiptd spool status)"
+            f"{folder}: cannot be read by this user. Run this as the user that the server "
+            "serves as: sudo -u USER receiptd spool status"
         ) from None
     except OSError as error:
         raise Failed(f"{error.filename or folder}: cannot be read: {error.strerror}") from None
@@ -89,7 +90,7 @@ def status(as_json: bool, file: Path | None, database: str | None) -> None:
     if as_json:
         json_array(items)
     elif not items:
-        say(f"{folder}: nothing is in the spool: all that came is in the database")
+        say(f"{folder}: the spool is empty: everything that came is in the database")
     else:
         say(f"{folder}:")
         table(
@@ -126,11 +127,11 @@ def _state(surveyed: SegmentState) -> str:
 @config_option
 @database_option
 def retry(file: Path | None, database: str | None) -> None:
-    """Try again to store what was set aside, once its cause is mended.
+    """Try again to store posts that were set aside. First mend the cause.
 
-    What cannot be stored was acknowledged, and is kept in files that end in .refused. These are
-    taken into the spool again and drained. What still cannot be stored is set aside again; then
-    the exit code is 1.
+    A post that was acknowledged and cannot be stored is kept in a file that ends in .refused.
+    This command takes those files into the spool again and drains it. What still cannot be
+    stored is set aside again; then the exit code is 1.
 
     \b
     Examples:
@@ -154,7 +155,7 @@ def retry(file: Path | None, database: str | None) -> None:
     click.echo(f"{files.folder}: {records} posts taken again, {_counts(drainer)}")
     if drainer.set_aside:
         raise Failed(
-            f"{drainer.set_aside} posts cannot be stored; receiptd rejected list says why"
+            f"{drainer.set_aside} posts cannot be stored; to see why: receiptd rejected list"
         )
 
 
@@ -162,10 +163,10 @@ def retry(file: Path | None, database: str | None) -> None:
 @config_option
 @database_option
 def drain(file: Path | None, database: str | None) -> None:
-    """Store what servers that have ended left in the spool. A running server does this too.
+    """Store what earlier servers left in the spool. A running server does this by itself.
 
-    Files that a running server has are left to it. The exit code is 1 where the database does
-    not answer; then what is not stored yet stays in the spool.
+    It leaves the files of a running server alone. The exit code is 1 if the database does not
+    answer; what is not stored yet then stays in the spool.
 
     \b
     Examples:
@@ -214,7 +215,7 @@ def _drain(drainer: Drainer) -> None:
 def _tell_kept(folder: Path) -> None:
     """Point out what was set aside for people."""
     for path in sorted([*folder.glob("*.damaged"), *folder.glob("*.refused")]):
-        say(f"kept to be looked at: {path}", err=True)
+        say(f"kept for you to look at: {path}", err=True)
 
 
 def _drainer(config: Config, files: Spool, engine: Engine) -> Drainer:

@@ -36,7 +36,7 @@ _WIDTHS = {
     "recipient": 13,
     "reported (UTC)": 20,
 }
-"""So wide a column is from the beginning; what is wider makes it wider from there on."""
+"""The first width of each column. A wider cell makes its column wider from there on."""
 
 
 @click.command(short_help="Print receipts as they come.")
@@ -49,7 +49,7 @@ _WIDTHS = {
     type=click.IntRange(min=0),
     default=10,
     show_default=True,
-    help="How many of those that are there already.",
+    help="How many stored receipts to print first.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object in each line.")
 @wide_option
@@ -58,9 +58,9 @@ _WIDTHS = {
 def tail(
     count: int, as_json: bool, wide: bool, file: Path | None, database: str | None, **filters: Any
 ) -> None:
-    """Print the newest receipts, and each further one as it comes, until Ctrl-C.
+    """Print the newest receipts, and each new one as it comes, until Ctrl-C.
 
-    Where the database does not answer for a while, it goes on as soon as that does, without a
+    If the database does not answer for a while, the command waits and then goes on without a
     gap.
 
     \b

@@ -33,7 +33,8 @@ paths:"""
 
 
 _FORWARD = """\
-Destinations: applications that are told of receipts, by signed webhooks (docs/forwarding.md)."""
+Destinations: applications that are told of receipts, by signed webhooks, and brokers, whose own
+keys are in docs/forwarding.md."""
 
 
 def template() -> str:

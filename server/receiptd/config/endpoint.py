@@ -34,7 +34,7 @@ class Basic(Table):
 
     username: str = Field(description="The username.", examples=["dlr"])
     password: Secrets = Field(
-        description="The password, or a list of those that are valid.", examples=["a-password"]
+        description="The password, or a list of valid ones.", examples=["a-password"]
     )
 
 
@@ -47,7 +47,7 @@ class Endpoint(BaseModel):
     model_config = ConfigDict(extra="allow", frozen=True, hide_input_in_errors=True)
 
     provider: str = Field(
-        description="Whose posts come here: one of the names above.",
+        description="The provider that posts here: one of the names above.",
         examples=["csoft"],
     )
     path: str = Field(
@@ -56,8 +56,8 @@ class Endpoint(BaseModel):
     )
     name: str = Field(
         default="",
-        description="What the endpoint is called in receipts, logs and metrics. Receipts keep "
-        "the name that they came under.",
+        description="The endpoint's name in receipts, logs and metrics. Receipts keep the name "
+        "under which they came.",
         examples=["soap"],
     )
     username: str | None = Field(
@@ -67,61 +67,62 @@ class Endpoint(BaseModel):
     )
     pin: Secrets = Field(
         default=[],
-        description="The PIN that a post must carry. A list is of those that are valid at once, "
-        "so that a PIN can be changed without losing a receipt.",
+        description="The PIN that a post must carry, or a list of valid ones, so that you can "
+        "change the PIN without losing a receipt.",
         examples=["BLUE.music"],
     )
     token: Secrets = Field(
         default=[],
         description="A secret in the URL, for providers that have no credentials of their own: "
-        "as https://HOST/PATH?token=TOKEN or as https://HOST/PATH/TOKEN. Also a list.",
+        "https://HOST/PATH?token=TOKEN or https://HOST/PATH/TOKEN. May be a list.",
         examples=["a-long-random-text"],
     )
     basic: Basic | None = Field(
         default=None,
-        description="Credentials of HTTP Basic, for a provider that takes a URL with them, such "
-        "as https://USERNAME:PASSWORD@HOST/PATH. `password` may be a list as well.",
+        description="HTTP Basic credentials, for a provider that takes a URL with them, such "
+        "as https://USERNAME:PASSWORD@HOST/PATH. `password` may be a list.",
         examples=[{"username": "dlr", "password": "a-password"}],
     )
     networks: Annotated[list[Network], BeforeValidator(one_or_many)] = Field(
         default=[],
-        description="The networks that posts may come from. Behind a proxy that is the proxy's "
-        "own address, unless it is one of trusted_proxies in [server].",
+        description="The networks that posts may come from. Behind a proxy every post comes "
+        "from the proxy's address, unless trusted_proxies in [server] has it.",
         examples=[["192.0.2.0/24", "2001:db8::/32"]],
     )
     timezone: Annotated[str | None, AfterValidator(zone_name)] = Field(
         default=None,
-        description="The time zone of times that come without an offset, if it is another than "
-        "the provider's usual one.",
+        description="The time zone of times without an offset, if it is not the provider's "
+        "usual one.",
         examples=["Europe/Rome"],
     )
     region: Annotated[str | None, AfterValidator(country)] = Field(
         default=None,
-        description="The country by whose national forms phone numbers are read, if it is "
-        "another than the provider's usual one.",
+        description="The country whose national forms of phone numbers the endpoint reads, if "
+        "it is not the provider's usual one.",
         examples=["GB"],
     )
     public_url: Annotated[
         list[str], BeforeValidator(one_or_many), AfterValidator(absolute_urls)
     ] = Field(
         default=[],
-        description="What stands before the path in the URL that is registered with the provider, "
-        "if it is another than public_url of [server]: where a signature covers the URL, it is "
-        "checked against this. Also a list, such as one with a port and one without.",
+        description="What stands before the path in the URL that is registered with the "
+        "provider, if it is not public_url of [server]. Where a signature covers the URL, the "
+        "server checks it against this. May be a list, such as one with a port and one "
+        "without.",
         examples=["https://dlr.example.com"],
     )
     refuse_status: Literal[400, 401, 403, 503] = Field(
         default=403,
-        description="What a post is answered whose signature is missing or wrong. Some providers "
-        "never send again what was answered 4xx: with 503 nothing is lost while a secret is being "
-        "changed.",
+        description="The status that answers a post with a missing or wrong signature. Some "
+        "providers never send again after a 4xx: use 503 while you change a secret, and "
+        "nothing is lost.",
         examples=[503],
     )
     requests_per_second: StrictInt | None = Field(
         default=None,
         ge=0,
-        description="How many requests per second the endpoint takes, in each process; 0: as many "
-        "as come. Further ones are answered 429 and Retry-After.",
+        description="How many requests per second the endpoint takes, in each process; 0: no "
+        "limit. The server answers further ones with 429 and Retry-After.",
         examples=[200],
     )
     match: Literal["auto", "always", "never"] = Field(

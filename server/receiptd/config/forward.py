@@ -1,26 +1,18 @@
-"""`[[forward]]`: a destination that receipts are handed on to.
-
-Longer than 300 lines because the description of every key, which `receiptd init` writes out as
-its documentation, stands beside its checks.
-"""
+"""`[[forward]]`: a destination that receipts are handed on to."""
 
 from __future__ import annotations
 
-import base64
-import binascii
 import re
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from datetime import timedelta
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import (
-    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
     Field,
-    SecretStr,
     StrictBool,
     StrictInt,
     ValidationError,
@@ -30,77 +22,25 @@ from pydantic import (
 
 from receiptd import providers
 from receiptd.config.errors import Finding, Misfit, expected, findings
+from receiptd.config.forward_values import (
+    VERDICTS,
+    Headers,
+    Name,
+    Secrets,
+    Span,
+    Words,
+    secret_key,
+    words_of,
+)
 from receiptd.config.kinds import Network, one_or_many
-from receiptd.duration import duration
 from receiptd.forward import destinations
 from receiptd.forward.events import TYPES
-from receiptd.receipt import Kind, Outcome, State
+from receiptd.receipt import Kind, State
 
 SHORTEST_KEY = 24
 """Bytes of a secret that Standard Webhooks asks for at least."""
 
-VERDICTS = (Outcome.ACCEPTED, Outcome.UNKNOWN_MESSAGE, Outcome.WRONG_RECIPIENT)
-"""The verdicts that a stored receipt can have."""
-
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
-
-
-def _span(value: object) -> object:
-    if isinstance(value, timedelta):
-        return value
-    if not isinstance(value, str):
-        raise ValueError(f'expected a duration in quotes, such as "15s", not {value!r}')
-    span = duration(value)
-    if not span:
-        raise ValueError(f"{value!r} is no time at all")
-    return span
-
-
-def _words(known: Iterable[str], what: str) -> AfterValidator:
-    """Checks words of a filter."""
-    names = [str(each) for each in known]
-
-    def check(value: list[str]) -> list[str]:
-        for each in value:
-            if each not in names:
-                raise ValueError(f"{each!r} is no {what}: {expected(each, names)}")
-        return value
-
-    return AfterValidator(check)
-
-
-def _keys(value: list[SecretStr]) -> list[SecretStr]:
-    """
-    :raises ValueError: where one is no base64; which one is said by its number alone.
-    """
-    for number, secret in enumerate(value, 1):
-        try:
-            key = secret_key(secret)
-        except ValueError:
-            key = b""
-        if not key:
-            which = f"secret {number} is" if len(value) > 1 else "is"
-            raise ValueError(
-                f"{which} no base64, with or without whsec_ in front. To make one: "
-                'echo "whsec_$(openssl rand -base64 32)"'
-            )
-    return value
-
-
-def secret_key(secret: SecretStr) -> bytes:
-    """The key that signs.
-
-    :raises ValueError: where `secret` is no base64.
-    """
-    text = secret.get_secret_value().strip().removeprefix("whsec_")
-    try:
-        return base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
-    except binascii.Error as error:
-        raise ValueError(str(error)) from None
-
-
-Span = Annotated[timedelta, BeforeValidator(_span)]
-Words = Annotated[list[str], BeforeValidator(one_or_many)]
 
 
 class Forward(BaseModel):
@@ -109,25 +49,25 @@ class Forward(BaseModel):
 
     model_config = ConfigDict(extra="allow", frozen=True, hide_input_in_errors=True)
 
-    name: str = Field(
+    name: Name = Field(
         description="What the destination is called: small letters, digits and hyphens. Its place "
         "in what is to be told is kept under this name, and metrics have it as a label.",
         examples=["app"],
     )
     url: str = Field(
-        description="Where events go: https://… is a webhook.",
+        repr=False,  # a broker's may have a password in it
+        description="Where events go: https://… is a webhook; amqps://… (RabbitMQ), kafka://… and "
+        "tls://… or nats://… (NATS JetStream) are brokers, which have keys of their own.",
         examples=["https://app.example.com/receipts"],
     )
-    secret: Annotated[list[SecretStr], BeforeValidator(one_or_many), AfterValidator(_keys)] = (
-        Field(
-            default=[],
-            description="Signs what is sent, by Standard Webhooks: base64, with whsec_ in "
-            "front if you like. Of a list all sign, so that the secret can be changed without a "
-            'gap. To make one: echo "whsec_$(openssl rand -base64 32)"',
-            examples=["whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"],
-        )
+    secret: Secrets = Field(
+        default=[],
+        description="Signs what is sent, by Standard Webhooks: base64, with whsec_ in "
+        "front if you like. Of a list all sign, so that the secret can be changed without a "
+        'gap. To make one: echo "whsec_$(openssl rand -base64 32)"',
+        examples=["whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"],
     )
-    types: Annotated[Words, _words(TYPES, "event type")] = Field(
+    types: Annotated[Words, words_of(TYPES, "event type")] = Field(
         default=list(TYPES),
         min_length=1,
         description=f"What is told: some of {', '.join(TYPES)}.",
@@ -144,18 +84,18 @@ class Forward(BaseModel):
         "no endpoint, and passes; so it does with `kinds` and `verdicts`.",
         examples=[["soap"]],
     )
-    kinds: Annotated[Words, _words(Kind, "kind of receipt")] = Field(
+    kinds: Annotated[Words, words_of(Kind, "kind of receipt")] = Field(
         default=[],
         description=f"Only receipts of these kinds: {', '.join(Kind)}.",
         examples=[["delivery"]],
     )
-    states: Annotated[Words, _words(State, "state")] = Field(
+    states: Annotated[Words, words_of(State, "state")] = Field(
         default=[],
         description="Only receipts of these states, and messages that come to one of them: "
         f"{', '.join(State)}.",
         examples=[["DELIVERED", "UNDELIVERABLE"]],
     )
-    verdicts: Annotated[Words, _words(VERDICTS, "verdict")] = Field(
+    verdicts: Annotated[Words, words_of(VERDICTS, "verdict")] = Field(
         default=[],
         description=f"Only receipts of these verdicts: {', '.join(VERDICTS)}.",
         examples=[["accepted"]],
@@ -165,7 +105,7 @@ class Forward(BaseModel):
         description="Whether only final states are told, of receipts and of messages.",
         examples=[True],
     )
-    headers: dict[str, SecretStr] = Field(
+    headers: Headers = Field(
         default={},
         description="Headers that every request has. Their values are secrets, and never shown.",
         examples=[{"Authorization": "Bearer abc"}],
@@ -248,16 +188,6 @@ class Forward(BaseModel):
         examples=[["192.0.2.0/24"]],
     )
 
-    @field_validator("name")
-    @classmethod
-    def _name(cls, value: str) -> str:
-        if not re.fullmatch(r"[a-z0-9]([a-z0-9-]{0,62})", value):
-            raise ValueError(
-                f"{value[:80]!r} is no name: expected small letters, digits and hyphens, such as "
-                "'app', at most 63"
-            )
-        return value
-
     @field_validator("url")
     @classmethod
     def _url(cls, value: str) -> str:
@@ -278,23 +208,6 @@ class Forward(BaseModel):
                 raise ValueError(
                     f"{each!r} is no provider: {expected(each, list(providers.load()))}"
                 )
-        return value
-
-    @field_validator("headers")
-    @classmethod
-    def _headers(cls, value: dict[str, SecretStr]) -> dict[str, SecretStr]:
-        for name, secret in value.items():
-            # RFC 9110, sections 5.1 and 5.5
-            if not re.fullmatch(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}", name):
-                raise ValueError(f"{name[:100]!r} is no name of a header")
-            text = secret.get_secret_value()
-            if len(text) > 8192 or not re.fullmatch(r"[\x20-\x7e\t]*", text):
-                raise ValueError(
-                    f"the value of {name} cannot be sent: expected printable ASCII, at most 8192 "
-                    "characters"
-                )
-            if name.lower() in _OURS or name.lower().startswith("webhook-"):
-                raise ValueError(f"{name} is set by receiptd itself: leave it out")
         return value
 
     @field_validator("timeout")
@@ -361,9 +274,6 @@ class Forward(BaseModel):
                 )
         for text in self.kind.check(self):
             yield start + text
-
-
-_OURS = ("host", "content-length", "content-type", "transfer-encoding", "connection")
 
 
 def misfits(tables: Sequence[Forward], endpoints: Collection[str]) -> list[Finding]:

@@ -14,21 +14,22 @@ class Logging(Table):
 
     format: Literal["plain", "json"] = Field(
         default="plain",
-        description='"plain" lines are for people, "json" ones, an object each, for programs: a '
-        "receipt's has time, level, request_id, endpoint, provider, kind, message_id, state, "
-        "verdict, milliseconds, recipient and peer.",
+        description='"plain" lines are for people. "json" lines are for programs: one object '
+        "each. The object of a receipt has time, level, request_id, endpoint, provider, kind, "
+        "message_id, state, verdict, milliseconds, recipient and peer.",
         examples=["json"],
     )
     level: Literal["debug", "info", "warn", "error"] = Field(
         default="info",
-        description="What is important enough: each receipt is info, a post that was not taken "
-        "is warn, one that could not be stored is error.",
+        description="The least important lines that are written. Each receipt is info, a post "
+        "that was not taken is warn, one that could not be stored is error.",
         examples=["warn"],
     )
     file: str | None = Field(
         default=None,
-        description="The file that the log is appended to. One that was moved away, as logrotate "
-        "does, is made anew within a second. Without it the log goes to standard error.",
+        description="The file that the server appends its log to. If logrotate or somebody "
+        "else moves the file away, the server makes it anew within a second. Without it, the "
+        "log goes to standard error.",
         examples=["/var/log/receiptd.log"],
     )
     mask_recipients: StrictBool = Field(

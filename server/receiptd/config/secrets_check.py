@@ -7,12 +7,14 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, SecretStr
 
 from receiptd.config.database_url import password_of
 from receiptd.config.endpoint import Endpoint
 from receiptd.config.errors import ConfigError
+from receiptd.config.forward import Forward
 from receiptd.config.settings import Config
 from receiptd.config.sources import content
 
@@ -53,7 +55,7 @@ def _secrets(value: Any) -> Iterator[str]:
         yield value.get_secret_value()
     elif isinstance(value, BaseModel):
         for name, each in value:
-            if name == "url" and isinstance(each, str) and password_of(each):
+            if name == "url" and isinstance(each, str) and _has_secret(value, each):
                 yield each
             yield from _secrets(each)
         if isinstance(value, Endpoint):
@@ -61,6 +63,11 @@ def _secrets(value: Any) -> Iterator[str]:
     elif isinstance(value, list | dict):
         for each in value.values() if isinstance(value, dict) else value:
             yield from _secrets(each)
+
+
+def _has_secret(table: BaseModel, url: str) -> bool:
+    # Before a broker's host stands a password, or a token alone.
+    return password_of(url) or (isinstance(table, Forward) and "@" in urlsplit(url).netloc)
 
 
 def _texts(value: Any) -> Iterator[str]:

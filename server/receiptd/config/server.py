@@ -22,32 +22,33 @@ class Tls(Table):
 
     certificate: str = Field(
         min_length=1,
-        description="The file of the certificate and of those above it, in PEM: certbot calls it "
-        "fullchain.pem. It is read again as soon as it changes, and so are the others here.",
+        description="The file with the certificate and its chain, in PEM; certbot calls it "
+        "fullchain.pem. The server reads this file and the other ones here again as soon as "
+        "they change.",
         examples=["/etc/letsencrypt/live/dlr.example.com/fullchain.pem"],
     )
     key: str | None = Field(
         default=None,
-        description="The file of its private key, in PEM and without a passphrase. Without it the "
-        "key is looked for in the certificate's file.",
+        description="The file with the private key, in PEM and without a passphrase. Without "
+        "it, the server looks for the key in the certificate's file.",
         examples=["/etc/letsencrypt/live/dlr.example.com/privkey.pem"],
     )
     listen: Descriptions = Field(
         default=["tcp:8443"],
         min_length=1,
-        description="Where TLS is spoken, beside what [server] listens on: Twisted endpoint "
-        "descriptions as there, of plain sockets.",
+        description="Where the server speaks TLS, beside what [server] listens on: Twisted "
+        "endpoint descriptions of plain sockets, as there.",
         examples=[["tcp:443"]],
     )
     client_ca: str | None = Field(
         default=None,
-        description="A file of certificates in PEM. With it clients must have a certificate that "
-        "one of these has issued.",
+        description="A file of certificates in PEM. With it, each client must show a "
+        "certificate that one of these has issued.",
         examples=["/etc/receiptd/clients.pem"],
     )
     minimum: Literal["TLSv1.2", "TLSv1.3"] = Field(
         default="TLSv1.2",
-        description="The oldest version of TLS that is spoken.",
+        description="The oldest version of TLS that the server accepts.",
         examples=["TLSv1.3"],
     )
 
@@ -74,8 +75,8 @@ class Server(Table):
     )
     public_url: str | None = Field(
         default=None,
-        description="What providers reach this server under. The served WSDL names it; without "
-        "it the WSDL names the Host that it was asked for at.",
+        description="The URL under which providers reach this server. The served WSDL names "
+        "it. Without it, the WSDL names the Host of the request.",
         examples=["https://dlr.example.com"],
     )
     max_body: StrictInt = Field(
@@ -88,9 +89,9 @@ class Server(Table):
     max_bodies: StrictInt = Field(
         default=64 * 1024 * 1024,
         ge=1024 * 1024,
-        description="The most bytes of bodies that may be under way together, in each process: of "
-        "posts that have begun to come and are not whole. One beyond that is answered 503 and "
-        "Retry-After.",
+        description="The most bytes of request bodies that one process holds in memory at "
+        "once, of posts that have begun to arrive and are not complete. The server answers a "
+        "post beyond that with 503 and Retry-After.",
         examples=[256 * 1024 * 1024],
     )
     max_headers: StrictInt = Field(
@@ -111,77 +112,79 @@ class Server(Table):
     request_seconds: StrictInt = Field(
         default=30,
         ge=1,
-        description="For how many seconds a request may take to come in whole, from its first "
-        "byte on. A slower one is answered 408.",
+        description="How many seconds a request may take to arrive, from its first byte to its "
+        "last. The server answers a slower one with 408.",
         examples=[10],
     )
     idle_seconds: StrictInt = Field(
         default=60,
         ge=1,
-        description="After how many seconds without a request a connection is closed.",
+        description="After how many seconds without a request the server closes a connection.",
         examples=[300],
     )
     connections: StrictInt = Field(
         default=10_000,
         ge=1,
-        description="How many connections may be open, in each process. For a further one, one "
-        "that waits is closed; where none does, the further one is answered 503 and Retry-After.",
+        description="How many connections may be open, in each process. To accept one more, "
+        "the server closes one that waits. If none waits, it answers the new one with 503 and "
+        "Retry-After.",
         examples=[1000],
     )
     connections_per_address: StrictInt = Field(
         default=0,
         ge=0,
-        description="How many connections from one address may be open, in each process; 0: as "
-        "many as in all. IPv6 addresses count by their /64. Further ones are answered 503 and "
-        "Retry-After. Trusted proxies are exempt.",
+        description="How many connections one address may have open, in each process; 0: no "
+        "limit of its own. IPv6 addresses count by their /64. The server answers further ones "
+        "with 503 and Retry-After. Trusted proxies are exempt.",
         examples=[100],
     )
     requests_per_second: StrictInt = Field(
         default=0,
         ge=0,
-        description="How many requests per second each endpoint takes, in each process; 0: as "
-        "many as come. Further ones are answered 429 and Retry-After. An endpoint may have a "
-        "limit of its own.",
+        description="How many requests per second each endpoint takes, in each process; 0: no "
+        "limit. The server answers further ones with 429 and Retry-After. An endpoint may have "
+        "a limit of its own.",
         examples=[1000],
     )
     trusted_proxies: Annotated[list[Proxy], BeforeValidator(one_or_many)] = Field(
         default=[],
-        description='The addresses and networks of the proxies before this server; "unix" is '
-        "whoever connects to a Unix socket. What such a proxy says in X-Forwarded-For, Forwarded "
-        "and X-Forwarded-Proto counts: for an endpoint's networks, in the log and in the WSDL. "
-        "Of others these headers are ignored.",
+        description='The addresses and networks of the proxies in front of this server; "unix" '
+        "means whoever connects to a Unix socket. The server believes their X-Forwarded-For, "
+        "Forwarded and X-Forwarded-Proto: for an endpoint's networks, in the log and in the "
+        "WSDL. From others it ignores these headers.",
         examples=[["127.0.0.1", "::1"]],
     )
     tls: Tls | None = Field(
         default=None,
-        description="TLS, also called HTTPS: served once there is a certificate.",
+        description="TLS (HTTPS). The server speaks it once a certificate is set.",
     )
 
     workers: StrictInt = Field(
         default=1,
         ge=1,
         le=256,
-        description="How many processes serve. With several, a supervisor starts them on the same "
-        "sockets, and again where one dies. One takes thousands of receipts per second.",
+        description="How many processes serve. With several, a supervisor starts them on the "
+        "same sockets, and starts one again when it dies. One process takes thousands of "
+        "receipts per second.",
         examples=[4],
     )
     stop_timeout: StrictFloat = Field(
         default=10,
         ge=0,
         le=3600,
-        description="How many seconds the server may take to answer and store what has come, once "
-        "it is told to stop.",
+        description="How many seconds the server may take, once it is told to stop, to answer "
+        "and store what has arrived.",
         examples=[30],
     )
     user: str | None = Field(
         default=None,
-        description="The user to serve as. receiptd is then started as root, listens, and becomes "
-        "this user before it opens the database. As root it need not run otherwise.",
+        description="The user to serve as. Start receiptd as root; it listens, then becomes "
+        "this user before it opens the database. There is no other reason to run it as root.",
         examples=["receiptd"],
     )
     group: str | None = Field(
         default=None,
-        description="The group to serve as, if it is another than the user's own.",
+        description="The group to serve as. Without it, the user's own group.",
         examples=["receiptd"],
     )
     allow_readable_config: StrictBool = Field(

@@ -17,48 +17,48 @@ class Store(Table):
 
     url: str = Field(
         default="sqlite:///receiptd.db",
-        description="The database. sqlite:///FILE is a file beneath the working directory, "
-        "sqlite:////FOLDER/FILE one at an absolute path; for PostgreSQL it is "
-        "postgresql+psycopg://USER:PASSWORD@HOST/DATABASE. Characters of the password that "
-        "mean something in a URL must be percent-encoded there: @ is %40, : is %3A, / is %2F.",
+        description="The database. sqlite:///FILE is a file in the working directory, "
+        "sqlite:////FOLDER/FILE has an absolute path. PostgreSQL: "
+        "postgresql+psycopg://USER:PASSWORD@HOST/DATABASE. Percent-encode the characters of "
+        "the password that mean something in a URL: @ is %40, : is %3A, / is %2F.",
         examples=["sqlite:////var/lib/receiptd/receipts.db"],
     )
     password_file: str | None = Field(
         default=None,
-        description="A file whose first line is the password of the PostgreSQL database, as it "
-        "is, when the URL has none. Only its owner should be able to read it. A relative name is "
-        "looked for beside this file. Without it, libpq looks where PGPASSFILE says, or in "
-        "~/.pgpass.",
+        description="A file whose first line is the password of the PostgreSQL database, not "
+        "encoded. Use it when the URL has no password. Only its owner should be able to read "
+        "it. A relative path starts at the folder of this file. Without it, libpq reads "
+        "PGPASSFILE or ~/.pgpass.",
         examples=["/etc/receiptd/database-password"],
     )
     migrate: StrictBool = Field(
         default=True,
-        description="Whether the server brings the database up to date when it starts. "
-        "With false that is left to `receiptd db upgrade`.",
+        description="Whether the server upgrades the database when it starts. With false, run "
+        "`receiptd db upgrade` yourself.",
         examples=[False],
     )
     queue: StrictInt = Field(
         default=10_000,
         ge=1,
-        description="How many posts may wait for the database. Further ones are answered 503 "
-        "and Retry-After.",
+        description="How many posts may wait for the database. The server answers further ones "
+        "with 503 and Retry-After.",
         examples=[20_000],
     )
     spool: str | None = Field(
         default=None,
-        description="The folder where posts are kept, on disk and acknowledged, while the "
-        "database does not answer; they are stored when it does again. A relative name stands "
-        "beside this file. Without it that is a folder beside SQLite's file, such as "
-        "receiptd.db-spool, and for PostgreSQL receiptd-spool in the working directory. Each "
-        "database needs one of its own; on another disk than the database's it also helps when "
-        "that is full.",
+        description="The folder that keeps posts while the database does not answer. They are "
+        "on disk and acknowledged, and the server stores them when the database answers again. "
+        "A relative path starts at the folder of this file. Without it, that is a folder "
+        "beside SQLite's file, such as receiptd.db-spool; for PostgreSQL, receiptd-spool in "
+        "the working directory. Each database needs its own spool. On another disk than the "
+        "database's it also helps when that disk is full.",
         examples=["/var/lib/receiptd/spool"],
     )
     spool_limit: StrictInt = Field(
         default=1024 * 1024 * 1024,
         ge=1024 * 1024,
-        description="How many bytes the files in that folder may have together. Posts beyond "
-        "it are answered 503 and Retry-After.",
+        description="The most bytes that the files in the spool may have together. The server "
+        "answers posts beyond it with 503 and Retry-After.",
         examples=[4 * 1024 * 1024 * 1024],
     )
     rejected_count: StrictInt = Field(
@@ -72,7 +72,7 @@ class Store(Table):
     rejected_days: StrictInt = Field(
         default=30,
         ge=1,
-        description="For how many days a rejected post is kept.",
+        description="How many days the server keeps a rejected post.",
         examples=[90],
     )
     unreadable_count: StrictInt = Field(
@@ -93,10 +93,9 @@ class Store(Table):
     )
     keep: Annotated[timedelta | None, BeforeValidator(span)] = Field(
         default=None,
-        description="For how long receipts are kept, such as 90d or 26w, in s, m, h, d or w. "
-        "The server deletes older ones, every hour and a few at a time, and with them the "
-        "messages that are final and have no receipt left. What is said above of rejected posts "
-        "holds as well.",
+        description="How long the server keeps receipts, such as 90d or 26w (s, m, h, d or w). "
+        "Every hour it deletes older ones, a few at a time, and with them each message that is "
+        "final and has no receipt left. The limits on rejected posts above still apply.",
         examples=["180d"],
     )
 

@@ -64,7 +64,8 @@ def run_alone(
     obey = partial(signals.obey, reactor, stop=process.stop, reload=lambda: process.reload(load))
     obey()
     reactor.callWhenRunning(obey)  # in place of Twisted's handlers, which come meanwhile
-    process.serve(lambda addresses: announce(config, addresses))
+    # After that: whoever reads that it serves may send a signal.
+    reactor.callWhenRunning(process.serve, lambda addresses: announce(config, addresses))
     code = process.run()
     log.close()
     return code

@@ -29,7 +29,7 @@ AWAIT = 1.0
 SHARE = 0.2
 """Of the time, how much forwarding may keep others from writing."""
 
-PATIENCE = 8.0
+TURN_TIMEOUT = 8.0
 """Seconds that a turn to write is waited for: less than a lease holds."""
 
 _log = Logger(namespace="receiptd.forward")
@@ -44,7 +44,7 @@ class Store:
         self._reactor = reactor
         self._reading = open_engine(url, writes=False)
         self._writing = open_engine(url)
-        self._turns = WriteTurns(self._writing, share=SHARE, patience=PATIENCE)
+        self._turns = WriteTurns(self._writing, share=SHARE, patience=TURN_TIMEOUT)
         self._readers = _pool(2, "forward-read")
         self._writers = _pool(1, "forward-write")
 

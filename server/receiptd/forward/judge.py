@@ -10,9 +10,9 @@ from twisted.logger import Logger
 from receiptd.config.forward import Forward
 from receiptd.forward.breaker import Breaker
 from receiptd.forward.destinations import Fault, Outcome
-from receiptd.forward.lanes import Item
+from receiptd.forward.lanes import LIVE, REPLAYED, Item
 from receiptd.forward.metrics import ForwardMetrics
-from receiptd.forward.outbox import LIVE, REPLAYED, Outbox
+from receiptd.forward.outbox import Outbox
 from receiptd.forward.schedule import is_over, jittered
 
 SOON = 1.0
@@ -92,7 +92,7 @@ class Judge:
         item.error, item.answer = outcome.text, outcome.answer
         item.first_failed = item.first_failed or today
         item.group = ()
-        outbox.error = (outcome.text, today)
+        outbox.ledger.error = (outcome.text, today)
         given_up = is_over(item.first_failed, today, self.config.give_up)
         if given_up or item.source == REPLAYED:
             self.die(outbox, item, outcome.text, outcome.answer)
@@ -102,7 +102,7 @@ class Judge:
 
     def die(self, outbox: Outbox, item: Item, error: str, answer: str = "") -> None:
         """A person has to decide."""
-        outbox.error = (error, datetime.now(UTC))
+        outbox.ledger.error = (error, datetime.now(UTC))
         self._metrics.events[self.name, "dead"] += 1
         _log.error(
             "{name}: event {event} is a dead letter after {attempts} attempts: {error}",
@@ -117,14 +117,14 @@ class Judge:
         """It wants to be left alone for a while."""
         self._metrics.events[self.name, "failed"] += 1
         self.busy_until = max(self.busy_until, now + (outcome.retry_after or 0.0))
-        outbox.error = (outcome.text, datetime.now(UTC))
+        outbox.ledger.error = (outcome.text, datetime.now(UTC))
         outbox.lanes.again(item, self.busy_until)
 
     def _paused_itself(self, outbox: Outbox, item: Item, outcome: Outcome, now: float) -> None:
-        if outbox.pause is None:
+        if outbox.ledger.pause is None:
             _log.error("{name}: forwarding is paused: {text}", name=self.name, text=outcome.text)
-        outbox.pause = f"the destination {outcome.text}"
-        outbox.error = (outcome.text, datetime.now(UTC))
+        outbox.ledger.pause = f"the destination {outcome.text}"
+        outbox.ledger.error = (outcome.text, datetime.now(UTC))
         self.busy_until = now + SOON  # until that is written
         outbox.lanes.again(item, now)
 
@@ -139,7 +139,7 @@ class Judge:
             if outcome.fault is Fault.DESTINATION
         ]
         text = failed[0][1].text
-        outbox.error = (text, datetime.now(UTC))
+        outbox.ledger.error = (text, datetime.now(UTC))
         if len(items) == 1 and items[0].failures and self._healthy:
             # It is known to break an application that takes others.
             self._refused(outbox, *failed[0], now)
@@ -163,7 +163,7 @@ class Judge:
             if item.attempts > 1 and self._taken > item.seen:
                 item.lonely += 1
             item.seen = self._taken
-            if item.lonely >= LONELY and len(items) == 1:
+            if item.lonely >= LONELY and (len(items) == 1 or len(failed) < len(items)):
                 item.lonely = 0
                 self._refused(outbox, item, outcome, now)
                 continue

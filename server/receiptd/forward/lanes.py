@@ -10,6 +10,10 @@ from heapq import heappop, heappush
 
 from receiptd.forward.events import Event
 
+LIVE, AGAIN, REPLAYED = 0, 1, 2
+"""Where an item is from: the log, a dead letter that is retried, a replay. The smaller goes
+first."""
+
 
 class Item:
     """An event on its way to one destination."""
@@ -110,6 +114,25 @@ class Lanes:
         while self._waiting and self._waiting[0][0] <= now:
             self._make_ready(heappop(self._waiting)[-1])
         return heappop(self._ready)[-1] if self._ready else None
+
+    def take_group(self, item: Item, now: float) -> tuple[Item, ...]:
+        """`item`, which was taken, and those that it was sent with before: that very batch is sent
+        again. They come back at the same time, so they are taken together."""
+        group = item.group
+        members = {id(each) for each in group}
+        found = {id(item)}
+        others = []
+        while len(found) < len(group):
+            other = self.take(now)
+            if other is None:
+                break
+            if id(other) in members:
+                found.add(id(other))
+            else:
+                others.append(other)
+        for other in others:
+            self.again(other, now)
+        return tuple(each for each in group if id(each) in found)
 
     def next_time(self) -> float | None:
         """When the next one that waits is ready; None where none waits for a time."""

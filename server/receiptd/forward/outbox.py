@@ -2,22 +2,20 @@
 
 An `Outbox` begins at the position that the database says, with what is parked. Events are added as
 they are read, taken to be sent, and end as taken, refused, or dead; `collect` says what the
-database has to be told of it.
-
-Longer than 300 lines because what is read, parked, sent and done with changes one state, whose
-rules must agree.
+database has to be told of it (`ledger`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any, NamedTuple
+from typing import Any
 
 from receiptd.config.forward import Forward
 from receiptd.forward.events import Event
 from receiptd.forward.filters import Filter
-from receiptd.forward.lanes import Item, Lanes, Window
+from receiptd.forward.lanes import AGAIN, LIVE, REPLAYED, Item, Lanes, Window
+from receiptd.forward.ledger import Changes, Ledger, item_of
 from receiptd.forward.replay import Replay
 from receiptd.forward.schedule import delay
 from receiptd.store.forward_state import Parked, Progress
@@ -34,21 +32,6 @@ WINDOW_BYTES = 8 * 1024 * 1024
 MOST_PARKED = 10_000
 """Events that may wait for their schedule, or behind one that does. With more the destination is
 in trouble as a whole: nothing new is begun until some of these are dealt with."""
-
-LIVE, AGAIN, REPLAYED = 0, 1, 2
-"""Where an item is from: the log, a dead letter that is retried, a replay. The smaller goes
-first."""
-
-
-class Changes(NamedTuple):
-    """What `collect` took out, to be put back where it could not be written."""
-
-    changed: dict[int, Item]
-    done: set[int]
-    dead: list[Parked]
-    sent: int
-    error: tuple[str, datetime] | None
-    pause: str | None
 
 
 class Outbox:
@@ -74,18 +57,9 @@ class Outbox:
         self._window = Window(position)
         self._behind = 0
         """How many parked events are in memory."""
-        self._changed: dict[int, Item] = {}
-        """Parked events that the database has to be told of."""
-        self._done: set[int] = set()
-        """Parked events that are dealt with, of which the database has to be told."""
-        self._dead: list[Parked] = []
+        self.ledger = Ledger()
+        """What the database has to be told."""
         self._settled: list[Item] = []
-        self._sent = 0
-        self.error: tuple[str, datetime] | None = None
-        """What last went wrong, and when."""
-        self.pause: str | None = None
-        """Why the destination is to be paused."""
-        self._last_sent: datetime | None = None
         self._bytes = 0
         self.missing: list[Item] = []
         """What is due and has to be read again first."""
@@ -101,16 +75,8 @@ class Outbox:
     def _load(self, parked: Sequence[Parked], now: float) -> None:
         today = datetime.now(UTC)
         for row in parked:
-            item = Item(row.event_id, row.lanes if self._ordered else (), source=LIVE)
-            item.failures, item.attempts = row.failures, row.attempts
-            item.first_failed, item.next_at = row.first_failed_at, row.next_at
-            item.error, item.answer = row.error or "", row.answer or ""
-            item.receipt_id, item.message_ref = row.receipt_id, row.message_ref
-            item.stored = True
             self._behind += 1
-            item.holds = row.status == "dead"
-            item.parked = row.status in ("dead", "retry")
-            self.lanes.add(item)
+            self.lanes.add(item_of(row, ordered=self._ordered))
         # Each that waits for its time is taken out of what is ready until then.
         first = []
         while (taken := self.lanes.take(now)) is not None:
@@ -221,35 +187,15 @@ class Outbox:
                 self.lanes.again(item, now)
                 break
             if item.group:
-                return self._regroup(item, now)
+                return self.lanes.take_group(item, now)
             found.append(item)
         return tuple(found)
-
-    def _regroup(self, item: Item, now: float) -> tuple[Item, ...]:
-        """The items that `item` was sent with before: that very batch is sent again. They come
-        back at the same time, so they are taken together."""
-        group = item.group
-        members = {id(each) for each in group}
-        found = {id(item)}
-        others = []
-        while len(found) < len(group):
-            other = self.lanes.take(now)
-            if other is None:
-                break
-            if id(other) in members:
-                found.add(id(other))
-            else:
-                others.append(other)
-        for other in others:
-            self.lanes.again(other, now)
-        return tuple(each for each in group if id(each) in found)
 
     # --- Ending
 
     def took(self, item: Item) -> None:
         """The destination has taken it."""
-        self._sent += 1
-        self._last_sent = datetime.now(UTC)
+        self.ledger.sent()
         self._finish(item, failed=False)
 
     def _finish(self, item: Item, *, failed: bool) -> None:
@@ -261,9 +207,8 @@ class Outbox:
                 if each.number == item.replay:
                     each.finished(item, failed=failed)
         else:
-            self._changed.pop(item.event_id, None)
+            self.ledger.done(item, stored=item.stored)
             if item.stored:
-                self._done.add(item.event_id)
                 if item.source == AGAIN:
                     self._again_open -= 1
                 else:
@@ -282,7 +227,7 @@ class Outbox:
             self._behind += 1
         if not item.stored:
             self._behind += 1
-        self._changed[item.event_id] = item
+        self.ledger.changed(item)
         self._settled.append(item)
         self._forget_payload(item)
         self.lanes.again(item, now + seconds)
@@ -290,26 +235,17 @@ class Outbox:
     def die(self, item: Item, error: str, answer: str) -> None:
         """A person has to decide."""
         holds = self.config.on_dead == "hold" and bool(item.lanes) and item.source == LIVE
-        self._dead.append(
-            self._row(item)._replace(
-                status="dead",
-                holds=holds,
-                died_at=datetime.now(UTC),
-                next_at=None,
-                error=error,
-                answer=answer,
-            )
-        )
+        self.ledger.died(item, error, answer, holds=holds)
         if not holds:
             self._finish(item, failed=True)
             # Its row stays, so it is not among those that are done.
             if item.source != REPLAYED:
-                self._done.discard(item.event_id)
+                self.ledger.keep(item)
             return
         item.holds = item.parked = True
         self._forget_payload(item)
         self._window.settle(item)
-        self._changed.pop(item.event_id, None)
+        self.ledger.done(item, stored=False)
         if not item.stored:
             item.stored = True
             self._behind += 1
@@ -321,13 +257,8 @@ class Outbox:
 
         :param position: the one that it knows.
         """
-        return bool(
-            self._done
-            or self._changed
-            or self._dead
-            or self._sent
-            or self.pause
-            or self.error
+        return (
+            self.ledger.is_dirty
             or self._window.position != position
             or any(each.dirty for each in self._replays)
         )
@@ -336,7 +267,7 @@ class Outbox:
         """What it is told, and what is to be put back where that fails."""
         for item in self._window:
             if item.parked or (item.blocked and self.lanes.stuck(item)):
-                self._changed[item.event_id] = item
+                self.ledger.changed(item)
                 self._settled.append(item)
         for item in self._settled:
             self._window.settle(item)
@@ -346,52 +277,17 @@ class Outbox:
                 if not item.parked:
                     self._behind += 1
         self._settled = []
-        changes = Changes(
-            self._changed, self._done, self._dead, self._sent, self.error, self.pause
-        )
-        self._changed, self._done, self._dead, self._sent = {}, set(), [], 0
-        self.error = self.pause = None
-        progress = Progress(
-            position=self._window.position,
-            parked=[*map(self._row, changes.changed.values()), *changes.dead],
-            done=list(changes.done),
-            sent=changes.sent,
-            error=changes.error,
-            breaker_open=breaker_open,
-            pause=changes.pause,
-            last_sent=self._last_sent,
-            replays=[each.progress() for each in self._replays],
-        )
+        changes = self.ledger.take()
+        replays = [each.progress() for each in self._replays]
+        progress = changes.progress(self._window.position, replays, breaker_open=breaker_open)
         return progress, changes
 
     def put_back(self, changes: Changes) -> None:
         """What was collected may not have been written."""
-        self._changed = changes.changed | self._changed
-        self._done |= changes.done
-        self._dead = changes.dead + self._dead
-        self._sent += changes.sent
-        self.error = self.error or changes.error
-        self.pause = self.pause or changes.pause
+        self.ledger.put_back(changes)
         for each in self._replays:
             each.not_written()
 
     def written(self) -> None:
         """What was collected is written."""
         self._replays = [each for each in self._replays if not each.over]
-
-    def _row(self, item: Item) -> Parked:
-        return Parked(
-            item.event_id,
-            "retry" if item.parked else "behind",
-            False,
-            item.lanes if item.source == LIVE else (),
-            item.receipt_id,
-            item.message_ref,
-            item.failures,
-            item.attempts,
-            item.first_failed,
-            item.next_at,
-            None,
-            item.error or None,
-            item.answer or None,
-        )

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from receiptd.store.forward_state import Status
+from receiptd.store.forward_status import Status
 from receiptd.store.rows import time
 
 

@@ -17,7 +17,7 @@ from receiptd.metrics.counters import Histogram, Metrics
 from receiptd.metrics.workers import Total
 
 
-class Page(Collector):
+class Exposition(Collector):
     """All families of one answer."""
 
     def __init__(

@@ -15,7 +15,7 @@ from sqlalchemy import Connection, Engine
 from receiptd.receipt import ACCEPTED, Receipt, Verdict
 from receiptd.rejected.reading import Kept, KeptPosts
 from receiptd.store.database.errors import cause, refuses
-from receiptd.store.database.write_turns import PATIENCE, WriteTurns
+from receiptd.store.database.write_turns import TURN_TIMEOUT, WriteTurns
 from receiptd.store.matching import Policy
 from receiptd.store.recorder import Quota, Recorder, Submission
 from receiptd.store.rejections import take_out
@@ -71,7 +71,7 @@ class Rules:
 class Retry:
     """Tries rejected posts again. For one thread at a time."""
 
-    def __init__(self, engine: Engine, rules: Rules, patience: float = PATIENCE) -> None:
+    def __init__(self, engine: Engine, rules: Rules, patience: float = TURN_TIMEOUT) -> None:
         """
         :param engine: opened for writing.
         :param patience: seconds to wait for the database's turn to write.

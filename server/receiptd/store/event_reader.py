@@ -11,6 +11,7 @@ from receiptd.forward.events import TYPES, Event
 from receiptd.store.database.engine import fetch
 from receiptd.store.event_tables import event_log, events
 from receiptd.store.messages import message_json
+from receiptd.store.posts import RAW
 from receiptd.store.rows import receipt_json
 from receiptd.store.schema import messages, receipts
 
@@ -57,7 +58,7 @@ def _select(raw: bool) -> Select[Any]:
     columns += [column.label(f"r_{column.name}") for column in _RECEIPT]
     columns += [column.label(f"m_{column.name}") for column in _MESSAGE]
     if raw:
-        columns.append(receipts.c.raw.label("r_raw"))
+        columns.append(RAW.label("r_raw"))
     return select(*columns).select_from(
         events.outerjoin(receipts, receipts.c.id == events.c.receipt_id).outerjoin(
             messages, messages.c.id == events.c.message_ref

@@ -2,9 +2,6 @@
 
 Runs inside the transaction that stores the receipts. `registering` does the same for messages:
 both find each other whichever comes first.
-
-Longer than 300 lines because both directions of a match, and what it makes of a message, are
-one transaction's rules.
 """
 
 from __future__ import annotations
@@ -17,7 +14,7 @@ from typing import Any
 from sqlalchemy import Connection, Engine
 
 from receiptd.message import progress
-from receiptd.receipt import Kind, Outcome, State, Verdict
+from receiptd.receipt import Kind, Outcome, State
 from receiptd.store.candidates import (
     UNCHECKED,
     Match,
@@ -33,7 +30,7 @@ from receiptd.store.lookup import MOST_KEYS, Lookup
 from receiptd.store.phone import e164
 from receiptd.store.schema import BUCKET_BITS, iso
 
-__all__ = ["Match", "Matching", "Policy", "Report", "mismatch_text", "verdict_of"]
+__all__ = ["Match", "Matching", "Policy", "Report"]
 
 
 class Matching:
@@ -299,17 +296,3 @@ _RECEIPT_COLUMNS = (
     "id, endpoint, provider, kind, message_key, linked_key, recipient_key, sender, state, "
     "reported_at, received_at, part, parts, price, verdict, last_try"
 )
-
-
-def mismatch_text(outcome: Outcome, message_id: str | None, recipient: str | None) -> str:
-    """What a provider reads about a receipt that no registered message explains."""
-    if outcome is Outcome.UNKNOWN_MESSAGE:
-        return f"Unknown MessageIdentifier {message_id}: no such message is registered as sent"
-    return f"Wrong recipient {recipient}: the message {message_id} was not sent to it"
-
-
-def verdict_of(outcome: Outcome, message_id: str | None, recipient: str | None) -> Verdict:
-    """The verdict for a receipt that is new."""
-    if outcome is Outcome.ACCEPTED:
-        return Verdict(Outcome.ACCEPTED)
-    return Verdict(outcome, mismatch_text(outcome, message_id, recipient), outcome)

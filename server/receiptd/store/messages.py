@@ -13,6 +13,7 @@ from sqlalchemy import Connection, Engine, Select, literal_column, select, union
 from receiptd.message import Standing, together
 from receiptd.receipt import State, match_key, spellings
 from receiptd.store.paging import LARGEST_PAGE, PIECE, Row, Search, Source, each, rows_of
+from receiptd.store.posts import whole
 from receiptd.store.queries import NOTHING, common, of_message, phone_keys, storable
 from receiptd.store.rows import receipt_json, time
 from receiptd.store.schema import messages, receipts
@@ -125,7 +126,7 @@ def _timeline(connection: Connection, numbers: Sequence[int]) -> list[dict[str, 
         if size > LARGEST_PAGE:
             break
         some = numbers[start : start + PIECE]
-        statement = select(receipts).where(receipts.c.id.in_(some))
+        statement = whole(receipts).where(receipts.c.id.in_(some))
         rows = _mappings(connection, statement.order_by(receipts.c.id.desc()))
         shown += map(receipt_json, rows)
         size += sum(len(row["raw"]) for row in rows)

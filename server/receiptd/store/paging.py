@@ -23,6 +23,8 @@ from sqlalchemy import (
     select,
 )
 
+from receiptd.store.posts import whole
+
 PAGE = 500
 """Rows read at once where all are wanted: each page is a transaction of its own, since a long
 one would keep SQLite from folding its write-ahead log back into the file."""
@@ -96,7 +98,7 @@ class Page(NamedTuple):
 
 def one_row(engine: Engine, table: Table, number: int) -> Row | None:
     """The row of `table` that has this id."""
-    statement = select(table).where(table.c.id == min(number, LARGEST_ID))
+    statement = whole(table).where(table.c.id == min(number, LARGEST_ID))
     with engine.connect() as connection:
         return cast(Row | None, connection.execute(statement).mappings().one_or_none())
 
@@ -223,7 +225,7 @@ def _by_ids(
         yield Piece((), high if oldest_first else low, False)
     for start in range(0, len(ids), size):
         some = ids[start : start + size]
-        statement = select(table).where(table.c.id.in_(some), *search.conditions)
+        statement = whole(table).where(table.c.id.in_(some), *search.conditions)
         order = table.c.id.asc() if oldest_first else table.c.id.desc()
         with engine.connect() as connection:
             rows = connection.execute(statement.order_by(order)).mappings().all()
@@ -277,7 +279,7 @@ def _select(
     oldest_first: bool,
 ) -> Select[Any]:
     identity = table.c.id
-    statement = select(table).where(*search.conditions).limit(limit)
+    statement = whole(table).where(*search.conditions).limit(limit)
     if search.ids is not None:
         statement = statement.where(identity.in_(search.ids))
     if before_id is not None:

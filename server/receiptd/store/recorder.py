@@ -16,11 +16,13 @@ from receiptd.message import Message
 from receiptd.receipt import ACCEPTED, Outcome, Receipt, Rejection, Verdict, distinct
 from receiptd.store.candidates import report_of
 from receiptd.store.database.errors import cause
-from receiptd.store.matching import Match, Policy, verdict_of
+from receiptd.store.matching import Match, Policy
+from receiptd.store.posts import PostWriter, Shared
 from receiptd.store.registering import Registering
 from receiptd.store.rows import RECEIPT_COLUMNS, receipt_row
 from receiptd.store.schema import iso
 from receiptd.store.statements import Statements
+from receiptd.store.verdicts import verdict_of
 
 
 class Submission(NamedTuple):
@@ -100,6 +102,7 @@ class Recorder:
         # How many rejected posts, and bytes of them, have come since they were counted.
         self._uncounted: dict[tuple[str, str], tuple[int, int]] = {}
         self._statements = Statements(engine)
+        self._posts = PostWriter(engine)
 
     def record(
         self,
@@ -126,6 +129,7 @@ class Recorder:
             connection,
             [receipt for submission in batch for receipt in submission.receipts],
             [at for each, at in zip(batch, times, strict=True) for _ in each.receipts],
+            self._posts.shared(connection, [each.receipts for each in batch]),
             again,
         )
         rejections = [each.rejection for each in batch if each.rejection is not None]
@@ -146,6 +150,7 @@ class Recorder:
         connection: Connection,
         batch: list[Receipt],
         times: list[datetime],
+        posts: Shared,
         again: bool,
     ) -> list[Verdict]:
         if not batch:
@@ -159,8 +164,10 @@ class Recorder:
         matches, messages = self._matching.match(connection, reports)
         written = {at: self._time(at) for at in set(times)}  # most often there is but one
         rows = [
-            receipt_row(receipt, report, match, written[at], text_types)
-            for receipt, report, match, at in zip(batch, reports, matches, times, strict=True)
+            receipt_row(receipt, report, match, written[at], text_types, post)
+            for receipt, report, match, at, post in zip(
+                batch, reports, matches, times, posts.numbers, strict=True
+            )
         ]
         stored = connection.exec_driver_sql(statements.insert_receipt, rows).rowcount
         if stored == len(rows):
@@ -172,6 +179,8 @@ class Recorder:
             ]
         else:
             verdicts = self._find_duplicates(connection, batch, rows, matches, stored, again)
+        if posts.raws:
+            self._posts.store(connection, posts, [written[at] for at in times], verdicts)
         self._matching.add(
             connection,
             messages,

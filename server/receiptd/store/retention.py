@@ -4,6 +4,7 @@ What is deleted:
 
 - receipts received before the limit, whatever they are about: a message keeps the state that
   they made;
+- the posts that brought several of these, each with the last of its receipts;
 - the events of before it;
 - rejected posts received before it (their own quota holds as well);
 - messages, one recipient at a time, that were registered before it, are final and have no
@@ -36,6 +37,7 @@ from sqlalchemy import (
     exists,
     func,
     select,
+    text,
     true,
 )
 
@@ -45,7 +47,8 @@ from receiptd.store.database.server_lock import open_lock
 from receiptd.store.database.write_turns import WriteTurns
 from receiptd.store.event_retention import event_is_free, message_is_free, receipt_is_free
 from receiptd.store.event_tables import events
-from receiptd.store.schema import aliases, messages, receipts, rejected_posts
+from receiptd.store.posts import is_unused
+from receiptd.store.schema import aliases, messages, posts, receipts, rejected_posts
 
 SHARE = 0.2
 """Of the time, how much the deleting may keep others from writing."""
@@ -73,6 +76,8 @@ class Pruned:
     receipts: int = 0
     rejected_posts: int = 0
     messages: int = 0
+    posts: int = field(default=0, compare=False)
+    """Of `posts`: each goes with the last of its receipts."""
     events: int = field(default=0, compare=False)
     held: int = field(default=0, compare=False)
     """Old receipts that stay since a destination has not been told of them yet."""
@@ -123,6 +128,7 @@ class Pruning:
             with nullcontext() if self._dry_run else _alone(reader, self._url):
                 for table, time in (
                     (receipts, "received_at"),
+                    (posts, "received_at"),
                     (rejected_posts, "received_at"),
                     (messages, "registered_at"),
                     (events, "at"),
@@ -145,6 +151,8 @@ class Pruning:
             goes &= self._spent() & message_is_free()
         elif table is receipts:
             goes &= receipt_is_free()
+        elif table is posts:
+            goes &= is_unused()
         elif table is events:
             goes &= event_is_free()
         with reader.connect() as connection:
@@ -191,11 +199,13 @@ def _alone(reader: Engine, url: str) -> Iterator[None]:
     would take its share of the time. It ends with its process, however that ends."""
     file = sqlite_file(url)
     if file is None:
-        with reader.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-            if not connection.execute(select(func.pg_try_advisory_lock(_ALONE))).scalar_one():
+        # Of a transaction, not of a session, which is not ours alone behind a pooler. Between its
+        # statements such a transaction keeps no row from being vacuumed (READ COMMITTED).
+        with reader.connect() as connection:
+            connection.execute(text("SET LOCAL idle_in_transaction_session_timeout = 0"))
+            if not connection.execute(select(func.pg_try_advisory_xact_lock(_ALONE))).scalar_one():
                 raise Elsewhere(f"{shown(reader.url)}: {_ELSEWHERE}")
             yield
-            connection.execute(select(func.pg_advisory_unlock(_ALONE)))
         return
     with open_lock(file.with_name(file.name + "-prune")) as lock:
         try:

@@ -21,13 +21,19 @@ RECEIPT_COLUMNS = tuple(
 
 
 def receipt_row(
-    receipt: Receipt, report: Report, match: Match, received_at: object, text_types: bool
+    receipt: Receipt,
+    report: Report,
+    match: Match,
+    received_at: object,
+    text_types: bool,
+    post_id: int | None = None,
 ) -> tuple[object, ...]:
     """`receipt` as a row of `RECEIPT_COLUMNS`.
 
     :param report: what `report_of` made of it.
     :param received_at: as the database takes it.
     :param text_types: whether the database keeps times and prices as text (SQLite).
+    :param post_id: the row of `posts` that has its post, where that is not in its own.
     """
     reported_at: object = receipt.reported_at
     price: object = receipt.price
@@ -58,12 +64,13 @@ def receipt_row(
         receipt.network,
         receipt.text,
         json.dumps(receipt.extra, ensure_ascii=False) if receipt.extra else "{}",
-        receipt.raw,
+        receipt.raw if post_id is None else b"",
         match.outcome.value,
         _variant(receipt, received_at),
         match.message_ref,
         json.dumps(receipt.unread, ensure_ascii=False) if receipt.unread else None,
         receipt.last_try,
+        post_id,
     )
 
 

@@ -28,7 +28,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.types import TypeDecorator
 
-REVISION = "0005"
+REVISION = "0006"
 """The newest migration's number; a store that stands at it needs no Alembic at start-up."""
 
 BUCKET_BITS = 17
@@ -116,6 +116,7 @@ receipts = Table(
     Column("text", Text),
     # JSON object
     Column("extra", Text, nullable=False),
+    # the post as it came; empty where post_id says where it is
     Column("raw", LargeBinary, nullable=False),
     Column("verdict", Text, nullable=False),
     # what else tells it from others: a digest of a call's other fields and of what could not be
@@ -129,8 +130,20 @@ receipts = Table(
     Column("unread", Text),
     # how many failed attempts to send there are at most; NULL for anything but such an attempt
     Column("last_try", Integer),
+    # the row of posts that has its post; NULL where that is in raw
+    Column("post_id", _id),
     sqlite_autoincrement=True,
 )
+
+posts = Table(
+    "posts",
+    metadata,
+    Column("id", _id, primary_key=True, autoincrement=False),
+    # as of its receipts
+    Column("received_at", Time, nullable=False),
+    Column("raw", LargeBinary, nullable=False),
+)
+"""The posts that brought several receipts, once for all of them."""
 
 
 def once(dialect: str) -> list[tuple[str, str]]:

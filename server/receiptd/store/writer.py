@@ -19,7 +19,7 @@ from twisted.logger import Logger
 from receiptd.store.database.connection import LostLog, WriterConnection
 from receiptd.store.database.errors import cause, refuses
 from receiptd.store.database.log_files import LogLost
-from receiptd.store.database.watchdog import DRAINING, PATIENCE, Watchdog
+from receiptd.store.database.watchdog import DRAINING, TRANSACTION_TIMEOUT, Watchdog
 from receiptd.store.matching import Policy
 from receiptd.store.recorder import (
     Quota,
@@ -28,8 +28,9 @@ from receiptd.store.recorder import (
     Submission,
     as_rejections,
 )
-from receiptd.store.spool.fallback import Backlog, Fallback
+from receiptd.store.spool.fallback import Fallback
 from receiptd.store.spool.folder import Spool, default_folder
+from receiptd.store.spool.outage import Backlog
 
 __all__ = ["LARGEST_BATCH", "Backlog", "Quota", "Result", "Stored", "Submission", "Writer"]
 
@@ -86,7 +87,7 @@ class Writer:
         self._fallback = Fallback(spool, recorder(), draining, now=now, drained=drained)
         limits = {draining: DRAINING}
         if engine.dialect.name == "postgresql":  # SQLite waits no longer than its own limit
-            limits[self._connection] = PATIENCE
+            limits[self._connection] = TRANSACTION_TIMEOUT
         self._watch = Watchdog(limits, self._look_soon)
         self._looked_at = 0.0
         self._deliver = deliver

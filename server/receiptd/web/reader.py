@@ -24,7 +24,7 @@ MOST_WAITING = 64
 LONGEST = 10
 """Seconds after which PostgreSQL gives a statement up."""
 
-PATIENCE = 5.0
+SHUTDOWN_TIMEOUT = 5.0
 """Seconds that the server's end waits for reads that are under way."""
 
 _log = Logger(namespace="receiptd.web")
@@ -95,10 +95,10 @@ class Reader:
         return result
 
     async def stop(self) -> None:
-        """End once the reads that are under way are done, or `PATIENCE` seconds have passed."""
+        """End once the reads under way are done, or after `SHUTDOWN_TIMEOUT` seconds."""
         if self._under_way:
             self._idle = Deferred()
-            await self._idle.addTimeout(PATIENCE, self._reactor, lambda *_: None)
+            await self._idle.addTimeout(SHUTDOWN_TIMEOUT, self._reactor, lambda *_: None)
         if not self._under_way:
             self._pool.stop()
         self.engine.dispose()

@@ -11,11 +11,13 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from hypothesis import given
 from hypothesis import strategies as st
+from sqlalchemy import text
 
 from kit.store import on_sqlite
 from receiptd.store.database.engine import check_file, open_engine, parse
 from receiptd.store.database.errors import StoreError
 from receiptd.store.database.migrating import require, revision, upgrade
+from receiptd.store.database.postgresql import STATEMENT_TIMEOUT
 from receiptd.store.database.server_lock import ServerLock, open_lock
 from receiptd.store.phone import e164
 from receiptd.store.schema import REVISION, metadata
@@ -119,7 +121,7 @@ def test_a_file_that_is_no_database_is_said_plainly(tmp_path):
 
 def test_a_folder_that_may_not_be_written_is_said_plainly(tmp_path, monkeypatch):
     # The tests may run as root, to whom nothing is forbidden.
-    monkeypatch.setattr("os.access", lambda path, mode: False)
+    monkeypatch.setattr("os.access", lambda path, mode, **options: False)
     with pytest.raises(StoreError, match="not writable"):
         check_file(f"sqlite:///{tmp_path / 'r.db'}", create=True)
 
@@ -191,3 +193,25 @@ def test_nobody_else_can_lock_what_servers_lock(tmp_path, before):
         path.chmod(before)
     with open_lock(path):
         assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_limit_of_time_that_others_have_set_stays(new_postgresql_database):
+    url = new_postgresql_database()
+    asks = text("SELECT current_setting('statement_timeout')")
+
+    def limits() -> tuple[object, ...]:
+        engine = open_engine(url)
+        with engine.begin() as usual:
+            found = [usual.scalar(asks)]
+        with engine.execution_options(patient=True).begin() as patient:
+            found.append(patient.scalar(asks))
+        engine.dispose()
+        return tuple(found)
+
+    assert limits() == (f"{STATEMENT_TIMEOUT:.0f}s", "0")
+    engine = open_engine(url)
+    with engine.begin() as connection:
+        name = engine.url.database
+        connection.execute(text(f"ALTER DATABASE {name} SET statement_timeout = '3s'"))
+    engine.dispose()
+    assert limits() == ("3s", "0")

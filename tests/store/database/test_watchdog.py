@@ -25,7 +25,7 @@ def ids(store):
 def test_what_comes_meanwhile_is_spooled_and_stored_in_order(
     own_postgresql, open_store, monkeypatch
 ):
-    monkeypatch.setattr(writer, "PATIENCE", 0.3)
+    monkeypatch.setattr(writer, "TRANSACTION_TIMEOUT", 0.3)
     store = open_store()
     assert store.outcomes(receipt("before")) == ["accepted"]
     with own_postgresql.frozen():

@@ -14,11 +14,12 @@ from threading import Event, Thread
 import pytest
 from sqlalchemy.exc import OperationalError
 
-from kit.server import wait_until
+from kit.server import SOON, wait_until
 from kit.store import AT, Store, new_engine, on_sqlite, receipt, rejection
 from receiptd.message import Message
 from receiptd.receipt import ACCEPTED, Outcome, State
-from receiptd.store.database import engine as database
+from receiptd.store.database import postgresql as database
+from receiptd.store.database import watchdog
 from receiptd.store.database.connection import WriterConnection
 from receiptd.store.database.engine import open_engine
 from receiptd.store.database.errors import refuses
@@ -119,7 +120,7 @@ def test_while_it_is_locked_nobody_waits_for_it(lock, tmp_path):
         begun = time.monotonic()
         for number in range(20):
             store.outcomes(receipt(f"M{number}"))
-        assert time.monotonic() - begun < 2
+        assert time.monotonic() - begun < SOON, "each would wait for two seconds"
     recovered(store)
     assert len(ids(store)) == 21
     store.writer.stop()
@@ -226,6 +227,16 @@ def test_rejected_posts_are_spooled_too(store, lock):
     assert store.rejected() == ["no number"]
 
 
+def test_a_post_of_several_receipts_is_spooled_and_stored_once(store, lock):
+    raw = b"x" * 50_000
+    with lock():
+        store.put([receipt(f"M{number}", raw=raw) for number in range(100)], [receipt("alone")])
+        assert store.writer.backlog.bytes < 2 * len(raw)
+    recovered(store)
+    assert [row.raw for row in store.receipts()] == [raw] * 100 + [b"raw"]
+    assert [row.post_id for row in store.receipts()] == [1] * 100 + [None]
+
+
 def test_receipts_of_an_endpoint_that_is_gone_are_stored(engine, lock, tmp_path):
     spool = Spool(tmp_path / "spool")
     spool.open()
@@ -285,7 +296,8 @@ def test_what_cannot_be_stored_when_the_server_stops_is_stored_after_the_next_st
     assert ids(again) == [*(f"M{number}" for number in range(5)), "later"]
 
 
-def test_what_can_be_stored_when_the_server_stops_is(open_store, lock, tmp_path):
+def test_what_can_be_stored_when_the_server_stops_is(open_store, lock, tmp_path, monkeypatch):
+    monkeypatch.setattr(watchdog, "AT_THE_END", 30.0)  # a busy machine takes longer than usual
     store = open_store()
     with lock():
         store.put(*([receipt(f"M{number}")] for number in range(1500)))
@@ -331,6 +343,7 @@ RECORDS = [
         for number in range(3, 5)
     ),
     encode(Submission(None, rejection=rejection("second", received_at=AT)), AT),
+    encode(Submission(None, [receipt(f"B{number}", raw=b"batch") for number in range(2)]), AT),
 ]
 
 
@@ -360,7 +373,12 @@ def test_a_crash_between_commit_and_position_doubles_nothing(
         ("M2", 0),
         ("M3", 0),
         ("M4", 0),
+        ("B0", 0),
+        ("B1", 0),
     ]
+    assert [row.raw for row in store.receipts()] == [b"raw"] * 5 + [b"batch"] * 2
+    with engine.connect() as connection:
+        assert connection.exec_driver_sql("SELECT count(*) FROM posts").scalar_one() == 1
     assert store.rejected() == ["first", "second"]
     store.writer.stop()
 
@@ -387,11 +405,20 @@ def test_a_commit_that_nobody_knows_of_doubles_nothing(open_store, monkeypatch, 
     # One is the writer's, the others are the drainer's.
     monkeypatch.setattr(WriterConnection, "transact", transact)
     store = open_store()
-    answers = store.put([receipt("A")], [receipt("B")], [receipt("A")], rejection("one"))
-    assert answers == [[ACCEPTED], [ACCEPTED], [ACCEPTED], []]
+    several = [receipt("C", raw=b"both"), receipt("D", raw=b"both")]
+    answers = store.put([receipt("A")], [receipt("B")], [receipt("A")], several, rejection("one"))
+    assert answers == [[ACCEPTED], [ACCEPTED], [ACCEPTED], [ACCEPTED] * 2, []]
     recovered(store)
     assert not left
-    assert [(row.message_id, row.repeats) for row in store.receipts()] == [("A", 1), ("B", 0)]
+    assert [(row.message_id, row.repeats, row.post_id) for row in store.receipts()] == [
+        ("A", 1, None),
+        ("B", 0, None),
+        ("C", 0, 1),
+        ("D", 0, 1),
+    ]
+    assert {row.raw for row in store.receipts()[2:]} == {b"both"}
+    with store.engine.connect() as connection:
+        assert connection.exec_driver_sql("SELECT count(*) FROM posts").scalar_one() == 1
     assert store.rejected() == ["one"]
 
 
@@ -685,7 +712,7 @@ def test_a_log_that_somebody_reads_is_not_waited_for(open_store, tmp_path):
         store.outcomes(receipt("B"))
         begun = time.monotonic()
         assert not connection.truncate_log()
-        assert time.monotonic() - begun < 1
+        assert time.monotonic() - begun < 4, "SQLite's own way is to wait for five"
     assert connection.truncate_log()
     assert (tmp_path / "receipts.db-wal").stat().st_size == 0
     assert ids(store) == ["A", "B"]

@@ -164,10 +164,10 @@ def test_one_that_ends_the_process_does_so_a_few_times_only(engine, tmp_path, at
     spooled(tmp_path / "spool", [*others[:at], "poison", *others[at:]])
     url = engine.url.render_as_string(hide_password=False)
     died = tmp_path / "died"
+    processes = multiprocessing.get_context("forkserver")
+    processes.set_forkserver_preload(["kit.poison"])
     for _ in range(3 + TRIES + 1):
-        process = multiprocessing.get_context("spawn").Process(
-            target=drain_and_die, args=(url, tmp_path / "spool", died)
-        )
+        process = processes.Process(target=drain_and_die, args=(url, tmp_path / "spool", died))
         process.start()
         process.join(30)
         if process.exitcode == 0:
@@ -228,7 +228,7 @@ def test_the_command_takes_again_what_was_set_aside_once_its_cause_is_mended(
         code, told, error = command("retry")
         assert code == 1
         assert told.startswith(f"{folder}: 1 posts taken again, 0 posts stored, 1 cannot be")
-        assert "1 posts cannot be stored; receiptd rejected list says why" in error
+        assert "1 posts cannot be stored; to see why: receiptd rejected list" in error
         assert set_aside(folder) == ["poison"]
     assert command("retry") == (0, f"{folder}: 1 posts taken again, 1 posts stored\n", "")
     assert list(folder.glob("*.refused")) == []

@@ -144,6 +144,69 @@ def test_receipts_come_out_as_they_went_in(receipts, received_at):
     ]
 
 
+def of_version_1(line):
+    """The record that the first version of the format made of the same receipts."""
+    content = json.loads(payload_of(line))
+    shared = content.pop("raw")
+    content["receipts"] = [{"raw": shared} | each for each in content["receipts"]]
+    payload = json.dumps(content, separators=(",", ":")).encode()
+    return b"%08x %08x %b\n" % (len(payload), zlib.crc32(payload), payload)
+
+
+def test_the_post_of_several_receipts_is_in_their_record_once():
+    raw = bytes(52_000)
+    some = [receipt(f"M{number}", raw=raw) for number in range(100)]
+    some[7] = some[7]._replace(raw=b"another")
+    line = encode(Submission(None, some), AT)
+    assert len(line) < 2 * len(raw)
+    assert list(decode(payload_of(line)).submission.receipts) == some
+    assert len(of_version_1(line)) > 100 * len(raw)
+
+
+@given(st.lists(whole_receipts, min_size=2, max_size=3), times)
+def test_records_of_the_first_version_are_read(receipts, received_at):
+    line = encode(Submission(None, receipts), received_at)
+    assert decode(payload_of(of_version_1(line))) == decode(payload_of(line))
+
+
+def test_files_of_the_first_version_are_drained_and_are_not_appended_to(tmp_path):
+    header = b"receiptd spool 1, drained to %012d\n"
+    some = [receipt(f"M{number}") for number in range(3)]
+    line = of_version_1(encode(Submission(None, some), AT))
+    first = record("drained")
+    start = len(header % 0) + len(first)
+    spool = adopted_from(tmp_path / "spool", header % start + first + line + record("alone"))
+    spool.append([record("new", AT + timedelta(1))])
+    (old, new) = sorted(spool.folder.glob("*.spool"))
+    assert new.read_bytes().startswith(b"receiptd spool 2, ")
+    batch = spool.head(1)
+    assert list(batch.entries[0].submission.receipts) == some
+    spool.done(batch.first(1))
+    assert old.read_bytes().startswith(header % (start + len(line)))
+    assert drain(spool) == ["alone", "new"]
+    assert left(spool.folder) == []
+
+
+def test_what_the_first_version_set_aside_is_kept_on_and_retried(tmp_path):
+    spool = opened(tmp_path)
+    path = refused(spool, "A")
+    path.write_bytes(path.read_bytes().replace(b"spool 2", b"spool 1", 1))
+    several = encode(Submission(None, [receipt("B"), receipt("C")]), AT)
+    path.rename(path.with_name("00000001-host-1-abcdef.refused"))
+    (tmp_path / "00000001-host-1-abcdef.spool").write_bytes(
+        b"receiptd spool 1, drained to 000000000042\n" + of_version_1(several)
+    )
+    spool.adopt()
+    batch = spool.head(1)
+    assert spool.set_aside(batch, batch.entries[0]).read_bytes().endswith(several)
+    (path,) = tmp_path.glob("*.refused")
+    assert path.read_bytes().startswith(b"receiptd spool 2, drained to 000000000042\n")
+    spool.done(batch)
+    assert spool.readmit() == 2
+    assert drain(spool) == ["A", "B"]
+    assert left(tmp_path) == []
+
+
 @pytest.mark.parametrize("fields", [{}, {"field": None, "peer": None, "content_type": None}])
 def test_a_rejected_post_comes_out_as_it_went_in(fields):
     post = rejection("Grüße\n", raw=b"\0\xff", **fields)
@@ -155,17 +218,20 @@ def test_the_reader_in_the_document_reads_what_is_written(tmp_path):
     (code,) = re.findall(r"```python\n(.*?)```", DOCUMENT.read_text(), re.DOTALL)
     spool = opened(tmp_path / "spool")
     spool.append([record("M1", price=Decimal("0.10"), raw=b"<raw/>"), b"nonsense\n"])
+    several = [receipt(name, raw=b"both") for name in ("M2", "M3")]
+    spool.append([encode(Submission(None, several), AT)])
     spool.append([encode(Submission(None, rejection=rejection("no number")), AT)])
     (path,) = spool.folder.glob("*.spool")
     shown = subprocess.run(
         [sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True
     )
-    first, damaged, last = shown.stdout.splitlines()
+    first, damaged, *both, last = shown.stdout.splitlines()
     assert first.startswith("2009-06-09T10:52:00+00:00 {")
     assert "'message_id': 'M1'" in first
     assert "'raw': '<raw/>'" in first
     assert "'price': '0.10'" in first
     assert damaged == "damaged: b'nonsense'"
+    assert ["'raw': 'both'" in each for each in both] == [True, True]
     assert "'text': 'no number'" in last
 
 
@@ -425,11 +491,11 @@ def test_a_whole_record_that_means_nothing_is_damage(tmp_path):
 
 def test_a_newer_format_is_left_alone(tmp_path):
     data, _ = one_segment(tmp_path / "other")
-    spool = adopted_from(tmp_path / "spool", data.replace(b"spool 1", b"spool 2", 1))
+    spool = adopted_from(tmp_path / "spool", data.replace(b"spool 2", b"spool 3", 1))
     assert drain(spool) == []
     ((path, text),) = spool.unusable.items()
-    assert text == "is of the format 2: upgrade receiptd"
-    assert path.read_bytes().startswith(b"receiptd spool 2")
+    assert text == "is of the format 3: upgrade receiptd"
+    assert path.read_bytes().startswith(b"receiptd spool 3")
 
 
 def test_an_empty_file_is_nothing(tmp_path):
@@ -931,7 +997,7 @@ def test_the_status_names_a_file_that_cannot_be_read_and_shows_the_others(tmp_pa
     assert shown.split()[1:4] == ["left", "behind", "2"]
     assert unread.split() == [bad.name, "unreadable", "-", "-", "-", "-"]
     assert result.stderr.splitlines() == [
-        f"kept to be looked at: {folder}/1-h-1-a.refused",
+        f"kept for you to look at: {folder}/1-h-1-a.refused",
         f"{bad}: cannot be read: Is a directory",
     ]
     result = CliRunner().invoke(main, [*arguments, "--json"])

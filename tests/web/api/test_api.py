@@ -72,14 +72,15 @@ def test_registering_again_changes_nothing_and_says_so(pooled):
     assert [item["reference"] for item in items(server, MESSAGES)] == ["y", None]
 
 
-def test_what_was_answered_survives_a_kill(serve):
+def test_what_was_answered_survives_a_kill(serve, long):
     server = serve()
-    for number in range(2):
+    kills = 5 if long else 2
+    for number in range(kills):
         assert register(server, message(f"K{number}")) == ["registered"]
         server.kill()
         server.start()
     assert [item["message_id"] for item in items(server, MESSAGES)] == [
-        f"K{number}" for number in reversed(range(2))
+        f"K{number}" for number in reversed(range(kills))
     ]
 
 

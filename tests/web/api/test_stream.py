@@ -7,7 +7,7 @@ import threading
 from contextlib import ExitStack, closing
 
 import pytest
-from sqlalchemy import insert
+from sqlalchemy import delete, insert
 from twisted.internet.defer import Deferred, ensureDeferred
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
@@ -15,11 +15,13 @@ from twisted.internet.testing import StringTransport
 from kit.api import call, deliver, register, watch
 from kit.server import DEADLINE, resident, wait_until
 from kit.store import Store, receipt
+from receiptd.store import event_tables
 from receiptd.store.database.engine import open_engine
 from receiptd.store.queries import ReceiptFilter
 from receiptd.store.schema import receipts
 from receiptd.web.api import stream
-from receiptd.web.api.stream import Batch, Streams
+from receiptd.web.api.feeds import EventBatch, ReceiptFeed
+from receiptd.web.api.stream import Streams
 from receiptd.web.server.site import Site
 
 STREAM = "/api/v1/receipts/stream"
@@ -223,6 +225,68 @@ def test_a_slow_reader_costs_no_memory_and_misses_nothing(serve):
         assert resident(server.process.pid) - before < 30e6
 
 
+# Events
+
+
+ALL = "?types=receipt.stored&types=receipt.adopted&types=message.state"
+
+
+def test_events_are_streamed_where_their_types_are_asked_for(pooled):
+    server = pooled()
+    with watch(server, ALL) as events, watch(server, "?types=message.state") as states:
+        begin = events.block().id
+        assert states.block().id == begin
+        deliver(server, "A1", report=0)
+        register(server, {"provider": "csoft", "message_id": "A1"})
+        deliver(server, "A2")
+        came = []
+        while len(came) < 4:
+            came.append(events.event())
+        assert [each.event for each in came] == [
+            *("receipt.stored", "receipt.adopted", "message.state", "receipt.stored")
+        ]
+        assert states.event() == came[2]
+    assert [each.id - begin for each in came] == [1, 2, 3, 4]
+    listed = call(server, f"/api/v1/events?after={begin}").json["items"]
+    assert [each.data for each in came] == listed
+
+
+def test_a_stream_of_events_resumes_and_takes_filters(pooled):
+    server = pooled()
+    with watch(server, ALL) as events:
+        begin = events.block().id
+    for number in range(3):
+        deliver(server, f"m{number}")
+        deliver(server, f"n{number}", report=1)
+    with watch(server, f"{ALL}&after={begin}", last=begin + 4) as events:
+        assert [events.event().id - begin for _ in range(2)] == [5, 6]
+    with watch(server, f"{ALL}&after={begin}&message_id=M2") as events:
+        assert events.event().id == begin + 5
+    with watch(
+        server, f"{ALL}&after={begin}&state=DELIVERED&provider=csoft&kind=delivery"
+    ) as events:
+        found = events.event()
+        assert found.data["data"]["receipt"]["state"] == "DELIVERED"
+
+
+def test_what_a_stream_of_events_cannot_do_is_said(pooled):
+    server = pooled()
+    answer = call(server, f"{STREAM}?types=receipt.stored&recipient=447700912345")
+    assert answer.status == 422
+    assert "recipient: is for receipts alone" in str(answer.json)
+    assert call(server, f"{STREAM}?types=receipt.lost").status == 422
+    with watch(server, ALL) as events:
+        begin = events.block().id
+    deliver(server, "A")
+    engine = open_engine(f"sqlite:///{server.database}")
+    with engine.begin() as connection:
+        connection.execute(delete(event_tables.events))
+    engine.dispose()
+    answer = call(server, f"{STREAM}?types=receipt.stored&after=0")
+    assert answer.status == 410
+    assert f"begin with after={begin + 1}" in answer.json["detail"]
+
+
 # In virtual time
 
 
@@ -248,7 +312,7 @@ def virtual():
 
     class Open:
         def handle(self, request, rest):
-            ensureDeferred(streams.open(request, ReceiptFilter(), None))
+            ensureDeferred(streams.open(request, ReceiptFeed(ReceiptFilter()), None))
 
     channel = Site({b"/stream": Open()}, max_body=1000, reactor=clock).buildProtocol(None)
     transport.abortConnection = transport.loseConnection
@@ -256,7 +320,7 @@ def virtual():
     channel.dataReceived(b"GET /stream HTTP/1.1\r\nHost: h\r\n\r\n")
     reader.answer(7)
     assert b"retry: 2000\nid: 7\n\n" in transport.value()
-    reader.answer(Batch(b"", 7, False))
+    reader.answer(EventBatch(b"", 7, False))
     transport.clear()
     return clock, reader, transport, streams
 
@@ -285,7 +349,7 @@ def test_a_stream_of_which_nothing_fits_says_where_it_is(virtual):
     clock, reader, transport, streams = virtual
     streams.wake()
     clock.advance(stream.REST)
-    reader.answer(Batch(b"", 900, False))
+    reader.answer(EventBatch(b"", 900, False))
     pass_time(clock, reader, 16, newest=900)
     assert b": still there\nid: 900\n\n" in transport.value()
 
@@ -294,10 +358,10 @@ def test_a_stream_that_is_full_reads_no_further_until_it_is_taken(virtual):
     clock, reader, transport, streams = virtual
     clock.advance(stream.REST)
     streams.wake()
-    reader.answer(Batch(b"id: 8\n\n", 8, True))
+    reader.answer(EventBatch(b"id: 8\n\n", 8, True))
     assert len(reader.asked) == 1, "there was more, so it reads on"
     transport.producer.pauseProducing()
-    reader.answer(Batch(b"id: 9\n\n", 9, True))
+    reader.answer(EventBatch(b"id: 9\n\n", 9, True))
     assert reader.asked == []
     streams.wake()
     assert reader.asked == []
@@ -325,5 +389,5 @@ def test_a_database_that_does_not_answer_ends_no_stream(virtual):
     clock.advance(stream.POLL)
     while len(reader.asked) > 1:
         reader.asked.pop(0).errback(Problem.unavailable("away"))
-    reader.answer(Batch(b"id: 8\n\n", 8, False))
+    reader.answer(EventBatch(b"id: 8\n\n", 8, False))
     assert b"id: 8\n\n" in transport.value()

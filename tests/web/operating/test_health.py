@@ -11,7 +11,14 @@ from twisted.internet.task import Clock
 
 from receiptd.store.writer import Backlog
 from receiptd.web.operating import health
-from receiptd.web.operating.health import FORGOTTEN, PATIENCE, STALLED, Look, Readiness, State
+from receiptd.web.operating.health import (
+    ANSWER_TIMEOUT,
+    FORGOTTEN,
+    STALLED,
+    Look,
+    Readiness,
+    State,
+)
 
 WELL = Backlog(None, "", 0, 0, False)
 AWAY = Backlog(
@@ -182,7 +189,7 @@ def test_whoever_asks_meanwhile_waits_for_the_same_look(looked):
 
 def test_nobody_waits_for_long_and_no_second_look_joins_one_that_hangs(looked):
     one = looked.ask()
-    looked.clock.advance(PATIENCE)
+    looked.clock.advance(ANSWER_TIMEOUT)
     assert one == [None]
     looked.clock.advance(1.0)
     assert looked.ask() == [None], "at once"

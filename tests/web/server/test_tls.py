@@ -20,7 +20,7 @@ from twisted.logger import capturedLogs, formatEvent
 
 from kit.certificates import Authority
 from kit.load import Load
-from kit.server import CSOFT, SAMPLES, Server, wait_until
+from kit.server import CSOFT, SAMPLES, SOON, Server, wait_until
 from kit.wire import TIMEOUT, Answer, get, receive
 from receiptd.config import Tls
 from receiptd.web.server.certificates import LOOK, Files, TlsError, cautions, load
@@ -550,15 +550,14 @@ def test_a_handshake_that_does_not_come_is_not_waited_for(serve, tmp_path, begun
         plain.sendall(outgoing.read()[:begun])
         with suppress(ConnectionResetError):  # there is nothing that this could take along
             assert plain.recv(100) == b""
-        assert 0.9 < time.monotonic() - started < 8
+        assert 0.9 < time.monotonic() - started < SOON
 
 
 def test_idle_tls_connections_do_not_keep_it_from_ending(secured):
     server, port, authority = secured()
     with closing(connect(port, authority.client())):
-        started = time.monotonic()
         assert server.stop() == 0
-        assert time.monotonic() - started < 5
+        assert "the time to stop is over" not in server.log
 
 
 @pytest.mark.parametrize(

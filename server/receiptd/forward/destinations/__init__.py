@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 GROUP = "receiptd.destinations"
 
-EXTRAS = {"amqp": "amqp", "amqps": "amqp", "kafka": "kafka", "nats": "nats"}
+EXTRAS = {"amqp": "amqp", "amqps": "amqp", "kafka": "kafka", "nats": "nats", "tls": "nats"}
 """The extra that a scheme needs."""
 
 

@@ -35,6 +35,16 @@ def content(config: Forward, delivery: Delivery) -> Content:
     return build(config, delivery)
 
 
+def one_event(config: Forward, store: str, event: Event) -> tuple[str, bytes]:
+    """The type and the body of a message that tells one event and has no other place for its
+    name: JSON with an `id`, as an element of a batch is."""
+    if config.format == "cloudevents":
+        type = "application/cloudevents+json"
+        return type, encoded(_cloud_event(config, store, event))
+    named = {"id": event_name(store, event.id), **event_json(event, raw=config.raw)}
+    return "application/json", encoded(named)
+
+
 def _json(config: Forward, delivery: Delivery) -> Content:
     if delivery.batched:
         body = encoded(

@@ -4,13 +4,11 @@ where they go. Connections are kept and used again."""
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from ipaddress import IPv4Network, IPv6Network, ip_address
 from typing import Any, cast
 
 from twisted.internet import ssl
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
-from twisted.internet.error import ConnectError
 from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.protocols.policies import ProtocolWrapper, TimeoutMixin, WrappingFactory
@@ -20,6 +18,7 @@ from twisted.web.http_headers import Headers
 from twisted.web.iweb import IAgentEndpointFactory, IBodyProducer
 from zope.interface import implementer
 
+from receiptd.forward.destinations.connecting import Network, check_address
 from receiptd.forward.destinations.faults import Answer
 
 MOST_READ = 64 * 1024
@@ -32,12 +31,6 @@ cut."""
 IDLE = 20
 """Seconds that a connection is kept without a request. Shorter than most servers keep theirs, so
 that it is seldom the server that closes first."""
-
-Network = IPv4Network | IPv6Network
-
-
-class Forbidden(ConnectError):
-    """The host's address is in none of the networks that may be connected to."""
 
 
 class _Connection(ProtocolWrapper, TimeoutMixin):
@@ -95,12 +88,7 @@ class _Bounded(WrappingFactory):
         self.patience = patience
 
     def buildProtocol(self, addr: Any) -> Any:
-        # Of the address that was connected to: a name may mean another one by now.
-        if self._networks:
-            found: Any = ip_address(addr.host.partition("%")[0])
-            found = getattr(found, "ipv4_mapped", None) or found
-            if not any(found in network for network in self._networks):
-                raise Forbidden(f"{addr.host} is in none of the destination's networks")
+        check_address(addr.host, self._networks)
         return super().buildProtocol(addr)
 
 
@@ -241,30 +229,3 @@ class Client:
 def _header(headers: Headers, name: bytes) -> str | None:
     found = headers.getRawHeaders(name)
     return found[-1].decode("iso8859-1") if found else None
-
-
-def describe(error: BaseException) -> str:
-    """What kept an answer from coming, in a sentence for people."""
-    from twisted.internet.defer import CancelledError
-    from twisted.internet.error import (
-        ConnectionRefusedError as Refused,
-    )
-    from twisted.internet.error import DNSLookupError, TimeoutError
-    from twisted.web.client import ResponseFailed
-
-    reasons = getattr(error, "reasons", None)
-    if reasons:  # of the requests and answers that failed half-way
-        inner = reasons[0]
-        return describe(getattr(inner, "value", inner))
-    if isinstance(error, TimeoutError | CancelledError):
-        return "no answer within the time"
-    if isinstance(error, DNSLookupError):
-        return f"its host cannot be found: {error}"
-    if isinstance(error, Refused):
-        return "the connection is refused"
-    if isinstance(error, ResponseFailed):
-        return "the answer broke off"
-    text = str(error) or type(error).__name__
-    if type(error).__module__.startswith(("OpenSSL", "service_identity")):
-        return f"TLS: {text[:200]}"
-    return text[:300]

@@ -46,7 +46,7 @@ class Webhook(Destination):
         # These take a while to import, and check-config needs none of them.
         from standardwebhooks import Webhook as Signer
 
-        from receiptd.config.forward import secret_key
+        from receiptd.config.forward_values import secret_key
         from receiptd.forward.destinations.http_client import Client
 
         self._signers = [Signer(secret_key(each)) for each in config.secret]
@@ -66,9 +66,9 @@ class Webhook(Destination):
 
     async def send(self, delivery: Delivery) -> Sequence[Outcome]:
         """Make the request; its answer is about all of its events."""
+        from receiptd.forward.destinations.connecting import describe
         from receiptd.forward.destinations.faults import judge
         from receiptd.forward.destinations.formats import content
-        from receiptd.forward.destinations.http_client import describe
 
         what = content(self.config, delivery)
         now = datetime.now(UTC)

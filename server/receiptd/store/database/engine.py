@@ -6,6 +6,7 @@ import os
 import pwd
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +18,12 @@ from sqlalchemy.exc import (
 )
 
 from receiptd.store.database.errors import StoreError, file_of
+from receiptd.store.database.postgresql import prepare_sessions
+from receiptd.store.database.read_only import let_read
 
 BUSY_TIMEOUT = 5.0
 """Seconds that SQLite waits for another process's transaction; `?timeout=` in the URL says
 otherwise."""
-
-STATEMENT_TIMEOUT = 10.0
-"""Seconds that PostgreSQL may take for a statement of those who write, another process's turn
-included, unless the role, the database or the URL's `options` say otherwise."""
 
 _POSTGRESQL = {
     "connect_timeout": 5,  # seconds
@@ -36,9 +35,6 @@ _POSTGRESQL = {
     "keepalives_count": 3,
 }
 """libpq's parameters; the URL may say otherwise."""
-
-_TURN = 7251930846
-"""The key of PostgreSQL's advisory lock for writing; any number nobody else uses."""
 
 _NO_PSYCOPG = (
     "PostgreSQL needs psycopg. In a checkout: .venv/bin/pip install -e '.[postgresql]'; "
@@ -77,11 +73,10 @@ def open_engine(url: str, *, writes: bool = True) -> Engine:
     if engine.dialect.name == "sqlite":
         event.listen(engine, "connect", _prepare_sqlite)
         event.listen(engine, "begin", _begin_immediate if writes else _begin_deferred)
+        if not writes:
+            let_read(engine)
     else:
-        event.listen(engine, "connect", _speak_utc)
-        if writes:
-            event.listen(engine, "connect", _limit_statements)
-            event.listen(engine, "begin", _take_turn)
+        prepare_sessions(engine, writes=writes)
     return engine
 
 
@@ -133,38 +128,15 @@ def _begin_deferred(connection: Any) -> None:
     connection.exec_driver_sql("BEGIN")
 
 
-def _speak_utc(connection: Any, _record: Any) -> None:
-    # In the server's own zone, times of the first and of the last year could not be read.
-    connection.execute("SET timezone = 'UTC'")
-    connection.commit()
-
-
-def _limit_statements(connection: Any, _record: Any) -> None:
-    connection.execute(
-        "SELECT set_config('statement_timeout', %s, false) "
-        "WHERE current_setting('statement_timeout') = '0'",
-        (f"{STATEMENT_TIMEOUT * 1000:.0f}",),
-    )
-    connection.commit()
-
-
-def _take_turn(connection: Any) -> None:
-    options = connection.get_execution_options()
-    if options.get("reads"):
-        return
-    if options.get("patient"):
-        connection.exec_driver_sql("SET LOCAL statement_timeout = 0")
-    connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_TURN})")
-
-
 def sqlite_file(url: str) -> Path | None:
     """The file of a SQLite URL; None for another database."""
     return file_of(make_url(url))
 
 
-def check_file(url: str, *, create: bool) -> None:
+def check_file(url: str, *, create: bool, writes: bool = True) -> None:
     """See that SQLite's file can be used before SQLite says less clearly that it cannot.
 
+    :param writes: whether it is to be written to, or only read.
     :raises StoreError: naming the file or folder and what is wrong with it.
     """
     file = sqlite_file(url)
@@ -186,7 +158,12 @@ def check_file(url: str, *, create: bool) -> None:
             f"{file}: no such database. If it is another one, name it with --config FILE or "
             "--database URL; else start the server once, or run: receiptd db upgrade"
         )
-    if not os.access(file if file.exists() else folder, os.W_OK) or not os.access(folder, os.W_OK):
+    may = partial(os.access, effective_ids=True)
+    if not writes:
+        if not may(file, os.R_OK):
+            raise StoreError(f"{file}: not readable by user {_user()}. {_let_in(folder)}")
+        return
+    if not may(file if file.exists() else folder, os.W_OK) or not may(folder, os.W_OK):
         raise StoreError(
             f"{file}: not writable by user {_user()}, or its folder {folder} is not. "
             + _let_in(folder)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Engine, inspect, text
+from sqlalchemy import Connection, Engine, inspect, text
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
 from receiptd import __version__
@@ -12,6 +12,9 @@ from receiptd.store.schema import REVISION
 
 _FILE_MODE = 0o640
 """Of a new database: it holds people's phone numbers."""
+
+COPYING = "copying"
+"""The revision of a database into which another one is being copied: no server uses it."""
 
 
 def revision(engine: Engine) -> str | None:
@@ -82,8 +85,20 @@ def require(engine: Engine) -> None:
         raise _of_another_revision(engine, found)
 
 
+def set_revision(connection: Connection, number: str) -> None:
+    """Say that the database stands at this revision: `COPYING`, or again what it is."""
+    connection.execute(
+        text("UPDATE alembic_version SET version_num = :number"), {"number": number}
+    )
+
+
 def _of_another_revision(engine: Engine, found: str | None) -> StoreError:
     """The one advice for a database that this receiptd cannot use as it is."""
+    if found == COPYING:
+        return StoreError(
+            f"{shown(engine.url)}: another database is being copied into this one: finish that "
+            "first, with receiptd db copy --finish"
+        )
     stands = f"at revision {found}" if found else "empty"
     text = f"{shown(engine.url)}: the database is {stands}, "
     if found is not None and found > REVISION:

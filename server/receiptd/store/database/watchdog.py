@@ -17,7 +17,7 @@ from twisted.logger import Logger
 from receiptd.store.database.connection import WriterConnection
 from receiptd.store.database.engine import BUSY_TIMEOUT
 
-PATIENCE = BUSY_TIMEOUT
+TRANSACTION_TIMEOUT = BUSY_TIMEOUT
 """Seconds that the writer's transaction may take: as long as SQLite waits for another process.
 Whoever posts waits meanwhile, and many wait for no more than ten."""
 

@@ -16,7 +16,7 @@ from sqlalchemy.exc import OperationalError
 
 from receiptd.store.database.errors import StoreTaken, is_locked, shown
 
-PATIENCE = 60.0
+TURN_TIMEOUT = 60.0
 """Seconds that a turn is waited for."""
 
 LARGEST = 500
@@ -37,7 +37,7 @@ class WriteTurns:
         engine: Engine,
         *,
         share: float = 0.5,
-        patience: float = PATIENCE,
+        patience: float = TURN_TIMEOUT,
         rest: Callable[[float], object] = time.sleep,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:

@@ -5,9 +5,6 @@ which they came. A thread of its own drains it, so that nobody waits for a datab
 
 Threads: `begin` and `take` are called in the writer's thread; `start`, `stop` and `renew` in the
 reactor's; `_run` and all below it is the spool's own thread. `backlog` may be asked in any.
-
-Longer than 300 lines because one lock guards both the switch and the thread that drains: apart,
-neither could be checked.
 """
 
 from __future__ import annotations
@@ -16,17 +13,15 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from threading import Event, Lock, Thread
 from time import monotonic
-from typing import NamedTuple
 
 from twisted.logger import Logger
 
 from receiptd.receipt import ACCEPTED
 from receiptd.store.database.connection import WriterConnection
-from receiptd.store.database.errors import StoreAway, StoreError, cause, lacks_room
-from receiptd.store.database.log_files import LogLost
 from receiptd.store.recorder import Recorder, Stored, Submission
 from receiptd.store.spool.drainer import Drainer
 from receiptd.store.spool.folder import Spool, SpoolFull
+from receiptd.store.spool.outage import Backlog, Drained, Outage
 from receiptd.store.spool.records import encode
 from receiptd.store.spool.rehearsal import Rehearsal
 
@@ -46,24 +41,6 @@ class DatabaseAway(Exception):
     """The database does not answer, and what was to be stored cannot be spooled."""
 
 
-class Backlog(NamedTuple):
-    """What the spool holds, and why."""
-
-    since: datetime | None
-    """When posts began to go to the spool (aware, UTC); None while they go to the database."""
-    reason: str
-    """What the database said then, empty where only the spool of an ended process is drained."""
-    records: int
-    """How many posts wait in the spool."""
-    bytes: int
-    full: bool
-    """Whether the spool did not take what came last: it was answered busy."""
-    set_aside: int = 0
-    """How many records are set aside, since they cannot be stored."""
-    remedy: str = ""
-    """What somebody has to do before the database stores again; empty where it may by itself."""
-
-
 class Fallback:
     """Takes posts in the writer's stead while the database does not answer."""
 
@@ -80,27 +57,18 @@ class Fallback:
         :param recorder: for the spool's own thread alone, as `connection`.
         :param drained: called in that thread when posts of the spool have been stored.
         """
-        self.active = False
-        """Whether posts go to the spool."""
         self._spool = spool
+        self._outage = Outage(spool.folder, now)
         self._connection = connection
         self._drainer = Drainer(spool, recorder, connection.transact)
-        self._now = now
         self._drained = drained
-        # Guards `active` and appending to the spool.
+        # Guards the outage and appending to the spool.
         self._lock = Lock()
-        self._since: datetime | None = None
-        self._began = 0.0
-        self._reason = ""
-        self._remedy = ""
-        self._before = (0, 0)
         self._full = False
         self._looked_at = 0.0
         # Whether the database has stored anything since it last did not.
         self._stores = False
         self._rehearsal = Rehearsal()
-        # Whether its disk was full, and its log has not given back its room since.
-        self._lacked_room = False
         self._uncounted = False
         self._wake = Event()
         self._stopping = Event()
@@ -108,17 +76,22 @@ class Fallback:
         self._thread = Thread(target=self._run, name="store-spool", daemon=True)
 
     @property
+    def active(self) -> bool:
+        """Whether posts go to the spool."""
+        return self._outage.lasts
+
+    @property
     def backlog(self) -> Backlog:
         """What the spool holds; may be asked for in any thread."""
         spool = self._spool
         return Backlog(
-            self._since,
-            self._reason,
+            self._outage.since,
+            self._outage.reason,
             spool.records,
             spool.size,
             self._full,
             spool.records_set_aside,
-            self._remedy,
+            self._outage.remedy,
         )
 
     def go_by(self, recorder: Recorder) -> None:
@@ -181,7 +154,7 @@ class Fallback:
     def _take(self, batch: Sequence[Submission], now: datetime) -> list[Stored | Exception]:
         # Messages are not spooled: whoever registers them can try again, and is told of each
         # what became of it, which only the database knows.
-        answers: list[Stored | Exception] = [DatabaseAway(self._reason)] * len(batch)
+        answers: list[Stored | Exception] = [DatabaseAway(self._outage.reason)] * len(batch)
         records: list[bytes] = []
         spooled: list[int] = []
         for index, submission in enumerate(batch):
@@ -254,8 +227,8 @@ class Fallback:
     def _drain(self) -> None:
         """Store the oldest batch; end the fallback where there is none, and the database is known
         to store again."""
-        if self._lacked_room and self._connection.truncate_log():
-            self._lacked_room = False
+        if self._outage.lacked_room and self._connection.truncate_log():
+            self._outage.lacked_room = False
         if self._uncounted:
             self._uncounted = False
             self._spool.count()
@@ -298,40 +271,18 @@ class Fallback:
 
     def _away(self, error: Exception) -> None:
         self._stores = False
-        self._lacked_room |= lacks_room(error)
-        told, self._reason = self._reason, cause(error)
-        lost = isinstance(error, LogLost)
-        self._remedy = "its write-ahead log was removed: restart the server" if lost else ""
-        self._begin()
-        # What somebody has to mend is told even where something else was told before.
-        lasts = lost or (isinstance(error, StoreError) and not isinstance(error, StoreAway))
-        if not told or (lasts and self._reason != told):
-            _log.error(
-                "the database does not store: {reason}. What comes is acknowledged and kept in "
-                "{folder} until it does",
-                reason=self._reason,
-                folder=self._spool.folder,
-            )
+        if self._outage.away(error, self._done):
+            self._wake.set()
 
     def _begin(self) -> None:
-        if not self.active:
-            self._since, self._began = self._now(), monotonic()
-            self._before = self._drainer.stored, self._drainer.set_aside
-            self.active = True
+        if self._outage.begin(self._done):
             self._wake.set()
 
     def _end(self) -> None:
-        stored, set_aside = self._before
-        begins = "the database stores again" if self._reason else "the spool is drained"
-        _log.info(
-            "{begins}, after {seconds:.1f} s: of the spool {stored} posts were stored, "
-            "{set_aside} set aside",
-            begins=begins,
-            seconds=monotonic() - self._began,
-            stored=self._drainer.stored - stored,
-            set_aside=self._drainer.set_aside - set_aside,
-        )
-        self._since, self._reason, self._remedy, self._full = None, "", "", False
-        self._lacked_room = False
+        self._full = False
         self._rehearsal.clear()
-        self.active = False
+        self._outage.end(self._done)
+
+    @property
+    def _done(self) -> Drained:
+        return Drained(self._drainer.stored, self._drainer.set_aside)

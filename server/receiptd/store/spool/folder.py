@@ -14,7 +14,7 @@ from receiptd.store.database.errors import StoreError
 from receiptd.store.spool import quarantine
 from receiptd.store.spool.custody import Custody, sweep
 from receiptd.store.spool.files import make_folder, new_path, number_of, try_writing
-from receiptd.store.spool.records import VERSION, Entry, encode
+from receiptd.store.spool.records import READABLE, Entry, encode
 from receiptd.store.spool.segment import Batch, Segment
 
 SEGMENT_SIZE = 64 * 1024 * 1024
@@ -150,7 +150,7 @@ class Spool:
                     continue
                 if segment is None:
                     continue
-                if segment.version == VERSION:
+                if segment.version in READABLE:
                     adopted.append(segment)
                 else:
                     self._custody.leave_newer(path, segment.version)
@@ -225,7 +225,7 @@ class Spool:
                 segment = Segment.adopt(path)
                 if segment is None:
                     continue
-                if segment.version != VERSION:
+                if segment.version not in READABLE:
                     self._custody.leave_newer(path, segment.version)
                     segment.close()
                     continue

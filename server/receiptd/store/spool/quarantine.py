@@ -14,7 +14,7 @@ from pathlib import Path
 
 from receiptd.store.spool.files import is_at, sync_folder, write
 from receiptd.store.spool.records import VERSION
-from receiptd.store.spool.segment import HEADER, HEADER_SIZE, Segment
+from receiptd.store.spool.segment import HEADER, HEADER_PATTERN, HEADER_SIZE, Segment
 
 SUFFIX = ".refused"
 
@@ -59,6 +59,8 @@ def keep(path: Path, line: bytes) -> None:
         elif os.pread(descriptor, 1, size - 1) != b"\n":
             line = b"\n" + line  # a crash left a part of one, which is damage by itself
         try:
+            if size:
+                _bring_forward(descriptor)
             write(descriptor, line, size)
             os.fsync(descriptor)
             sync_folder(path.parent)
@@ -72,6 +74,15 @@ def keep(path: Path, line: bytes) -> None:
             raise
     finally:
         os.close(descriptor)
+
+
+def _bring_forward(descriptor: int) -> None:
+    """See that a file which an earlier version began says this version: what it gets now is not
+    for that one to read."""
+    header = HEADER_PATTERN.match(os.pread(descriptor, HEADER_SIZE, 0))
+    if header is not None and int(header[1]) < VERSION:
+        write(descriptor, HEADER % (VERSION, int(header[2])), 0)
+        os.fsync(descriptor)
 
 
 def _locked(path: Path) -> int:

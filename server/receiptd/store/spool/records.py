@@ -4,16 +4,17 @@ A spool is a folder of files, its segments. `00000007-web1-4711-9f2c0a.spool` wa
 on host web1 by process 4711; the random end keeps names apart. A segment is text, a header and a
 record a line:
 
-    receiptd spool 1, drained to 000000000040
+    receiptd spool 2, drained to 000000000040
     0000013f 5f1d9a2c {"received_at": "2026-01-31T18:00:00.000001+00:00", "receipts": [{…}]}
 
-- The header's digits are the format's version (1) and the offset up to which the records are in
+- The header's digits are the format's version (2) and the offset up to which the records are in
   the database: written in place, after the database's commit.
 - A record is one submission: the length of its payload in bytes and the CRC-32 (`zlib.crc32`) of
   it, 8 hexadecimal digits each, and the payload, which is JSON in ASCII: `received_at`, and
   either `receipts` or `rejection`, with the fields of `Receipt` or `Rejection` that are not empty;
-  bytes (`raw`) in base64, times in ISO 8601, prices as strings. JSON has no line feed in it, so a
-  reader that comes upon damage goes on behind the next line feed.
+  bytes (`raw`) in base64, times in ISO 8601, prices as strings. The post of several receipts is
+  `raw` of the record, once; only a receipt whose post is another has its own (in version 1 each
+  had). JSON has no line feed in it, so a reader that comes upon damage goes on behind the next.
 
 Each append is on disk (fsync) before it returns. A segment belongs to the process that holds its
 lock (flock): it alone appends to it and drains it. The lock is gone with the process, and any
@@ -35,7 +36,10 @@ from typing import Any, NamedTuple
 from receiptd.receipt import Kind, Receipt, Rejection, State
 from receiptd.store.recorder import Submission
 
-VERSION = 1
+VERSION = 2
+
+READABLE = (1, VERSION)
+"""The versions that can be read. A record's fields say which it is, whatever its file says."""
 
 MOST_PARTS = 255
 """Of a concatenated message (3GPP TS 23.040, 9.2.3.24.1)."""
@@ -57,17 +61,23 @@ def encode(submission: Submission, received_at: datetime) -> bytes:
     if submission.rejection is not None:
         content["rejection"] = _plain(submission.rejection._asdict())
     else:
-        content["receipts"] = [_plain(each._asdict()) for each in submission.receipts]
+        shared = submission.receipts[0].raw if len(submission.receipts) > 1 else None
+        if shared is not None:
+            content["raw"] = b64encode(shared).decode()
+        content["receipts"] = [
+            _plain(each._asdict(), but="raw" if each.raw == shared else None)
+            for each in submission.receipts
+        ]
     payload = json.dumps(content, separators=(",", ":")).encode()
     return b"%08x %08x %b\n" % (len(payload), zlib.crc32(payload), payload)
 
 
-def _plain(fields: Mapping[str, Any]) -> dict[str, Any]:
+def _plain(fields: Mapping[str, Any], *, but: str | None = None) -> dict[str, Any]:
     defaults = Receipt._field_defaults
     plain = {
         name: value
         for name, value in fields.items()
-        if value is not None and not (name in defaults and value == defaults[name])
+        if value is not None and name != but and not (name in defaults and value == defaults[name])
     }
     for name, value in plain.items():
         if isinstance(value, bytes):
@@ -98,15 +108,21 @@ def decode(payload: bytes) -> Entry:
         fields["received_at"] = datetime.fromisoformat(fields["received_at"])
         fields["raw"] = b64decode(fields["raw"])
         return Entry(received_at, Submission(None, rejection=Rejection(**fields)))
-    return Entry(received_at, Submission(None, tuple(map(_receipt, content["receipts"]))))
+    shared = b64decode(content["raw"]) if "raw" in content else None
+    some = tuple(_receipt(each, shared) for each in content["receipts"])
+    return Entry(received_at, Submission(None, some))
 
 
-def _receipt(plain: Mapping[str, Any]) -> Receipt:
+def _receipt(plain: Mapping[str, Any], shared: bytes | None) -> Receipt:
+    """
+    :param shared: the post of those that have none of their own.
+    """
     fields: dict[str, Any] = dict.fromkeys(("message_id", "code", "recipient", "reported_at"))
     fields |= plain
     fields["kind"] = Kind(fields["kind"])
     fields["state"] = State(fields["state"])
-    fields["raw"] = b64decode(fields["raw"])
+    own = shared is None or "raw" in plain
+    fields["raw"] = b64decode(plain["raw"]) if own else shared
     if fields["reported_at"] is not None:
         fields["reported_at"] = datetime.fromisoformat(fields["reported_at"])
     if "price" in fields:

@@ -18,7 +18,7 @@ from receiptd.store.spool.files import begun, is_at, locked, sync_folder, write
 from receiptd.store.spool.records import VERSION, Entry, decode, payload_of
 
 HEADER = b"receiptd spool %d, drained to %012d\n"
-_HEADER_PATTERN = re.compile(rb"receiptd spool (\d+), drained to (\d{12})\n")
+HEADER_PATTERN = re.compile(rb"receiptd spool (\d+), drained to (\d{12})\n")
 HEADER_SIZE = len(HEADER % (VERSION, 0))
 
 _CHUNK = 1024 * 1024
@@ -70,7 +70,7 @@ class Segment:
         self._descriptor = descriptor
         self.size = os.fstat(descriptor).st_size
         """Bytes that are on disk."""
-        header = _HEADER_PATTERN.match(os.pread(descriptor, HEADER_SIZE, 0))
+        header = HEADER_PATTERN.match(os.pread(descriptor, HEADER_SIZE, 0))
         self._header = header is not None
         self.version = int(header[1]) if header else VERSION
         self._start = HEADER_SIZE if header else 0

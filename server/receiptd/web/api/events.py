@@ -7,11 +7,11 @@ from urllib.parse import urlencode
 
 from sqlalchemy import Engine
 
-from receiptd.forward.events import encoded, event_json, event_name
 from receiptd.forward.filters import Filter
 from receiptd.store import event_reader
+from receiptd.web.api.feeds import check_kept, event_item
 from receiptd.web.api.forward_routes import EventsQuery
-from receiptd.web.problem import PRIVATE, Problem
+from receiptd.web.problem import PRIVATE
 from receiptd.web.reader import Reader
 from receiptd.web.server.request import Request
 
@@ -34,16 +34,9 @@ class EventsApi:
         base = f"{request.path.decode('iso8859-1')}?"
 
         def read(engine: Engine) -> bytes:
+            check_kept(engine, query.after)
             with engine.connect() as connection:
                 log = event_reader.log(connection)
-                oldest = event_reader.first(connection)
-                if query.after < (oldest - 1 if oldest is not None else log.last):
-                    reached = oldest - 1 if oldest is not None else log.last
-                    raise Problem(
-                        410,
-                        f"the events up to {reached} are deleted by now (store.keep): begin with "
-                        f"after={reached}",
-                    )
                 items: list[bytes] = []
                 at, size = query.after, 0
                 while at < log.last and len(items) < query.limit and size < LARGEST_PAGE:
@@ -53,13 +46,7 @@ class EventsApi:
                     for event in page:
                         at = event.id
                         if wanted.fits(event) or (not query.types and event.receipt is None):
-                            text = encoded(
-                                {
-                                    "number": event.id,
-                                    "id": event_name(log.store, event.id),
-                                    **event_json(event),
-                                }
-                            )
+                            text = event_item(log.store, event)
                             items.append(text)
                             size += len(text)
                             if len(items) == query.limit or size >= LARGEST_PAGE:

@@ -12,11 +12,11 @@ from receiptd.config.forward import Forward
 from receiptd.forward.events import encoded
 from receiptd.forward.filters import Filter, check_words
 from receiptd.forward.shapes import dead_json, replay_json, status_json
-from receiptd.store import event_reader, forward_state
+from receiptd.store import event_reader, forward_orders, forward_state, forward_status
 from receiptd.store.database.engine import open_engine
 from receiptd.store.database.errors import StoreAway, StoreError
 from receiptd.store.database.write_turns import WriteTurns
-from receiptd.store.forward_state import TURN, DeadFilter, NoDestination
+from receiptd.store.forward_orders import TURN, DeadFilter, NoDestination
 from receiptd.web.api.forward_routes import (
     DeadOrder,
     DeadQuery,
@@ -28,7 +28,7 @@ from receiptd.web.problem import PRIVATE, Problem
 from receiptd.web.reader import Reader
 from receiptd.web.server.request import Request
 
-PATIENCE = 5.0
+TURN_TIMEOUT = 5.0
 """Seconds that an order waits for the database's turn to write."""
 
 T = TypeVar("T")
@@ -62,31 +62,31 @@ class ForwardApi:
 
         def read(engine: Engine) -> list[dict[str, Any]]:
             with engine.connect() as connection:
-                found = forward_state.statuses(connection)
+                found = forward_status.statuses(connection)
             return [status_json(each, configured=each.name in configured) for each in found]
 
         _send(request, encoded({"items": await self._reader.read(read)}))
 
     async def pause_destination(self, request: Request, _query: Query, name: str) -> None:
         """Send nothing more."""
-        await self._order(name, lambda c: forward_state.pause(c, name, "paused through the API"))
+        await self._order(name, lambda c: forward_orders.pause(c, name, "paused through the API"))
         _ordered(request, name, "paused")
 
     async def resume_destination(self, request: Request, _query: Query, name: str) -> None:
         """Go on."""
-        await self._order(name, lambda c: forward_state.resume(c, name))
+        await self._order(name, lambda c: forward_orders.resume(c, name))
         _ordered(request, name, "goes on")
 
     async def seek_destination(self, request: Request, query: SeekQuery, name: str) -> None:
         """Go on elsewhere."""
-        position = await self._order(name, lambda c: forward_state.seek(c, name, query.to))
+        position = await self._order(name, lambda c: forward_orders.seek(c, name, query.to))
         _ordered(request, name, "goes on behind another event", position=position)
 
     async def forget_destination(self, request: Request, _query: Query, name: str) -> None:
         """Forget it."""
         if name in self._destinations:
             raise Problem(409, f"{name!r} is configured: take its [[forward]] out first")
-        await self._order(name, lambda c: forward_state.forget(c, name))
+        await self._order(name, lambda c: forward_orders.forget(c, name))
         _ordered(request, name, "forgotten")
 
     async def try_destination(self, request: Request, _query: Query, name: str) -> None:
@@ -119,8 +119,8 @@ class ForwardApi:
 
         def read(engine: Engine) -> list[dict[str, Any]]:
             with engine.connect() as connection:
-                forward_state.check(connection, name)
-                rows = forward_state.dead(
+                forward_orders.check(connection, name)
+                rows = forward_orders.dead(
                     connection, name, wanted, limit=query.limit, after=(name, query.after)
                 )
             return [dead_json(each) for each in rows]
@@ -139,12 +139,12 @@ class ForwardApi:
 
     async def retry_dead_letters(self, request: Request, query: DeadOrder, name: str) -> None:
         """Send them again."""
-        count = await self._each_turn(name, query, forward_state.retry)
+        count = await self._each_turn(name, query, forward_orders.retry)
         _ordered(request, name, "sent again", count=count)
 
     async def discard_dead_letters(self, request: Request, query: DeadOrder, name: str) -> None:
         """Give them up."""
-        count = await self._each_turn(name, query, forward_state.discard)
+        count = await self._each_turn(name, query, forward_orders.discard)
         _ordered(request, name, "discarded", count=count)
 
     async def _each_turn(
@@ -169,7 +169,7 @@ class ForwardApi:
 
         def read(engine: Engine) -> list[dict[str, Any]]:
             with engine.connect() as connection:
-                forward_state.check(connection, name)
+                forward_orders.check(connection, name)
                 return [replay_json(each) for each in forward_state.replays(connection, name)]
 
         _send(request, encoded({"items": await self._read(name, read)}))
@@ -189,8 +189,8 @@ class ForwardApi:
             raise Problem(422, str(error)) from None
 
         def begin(connection: Connection) -> int:
-            start, end = forward_state.span(connection, query.since, query.until)
-            return forward_state.begin_replay(
+            start, end = forward_orders.span(connection, query.since, query.until)
+            return forward_orders.begin_replay(
                 connection, name, wanted.json(), start, end, query.rate
             )
 
@@ -199,7 +199,7 @@ class ForwardApi:
     async def cancel_replay(self, request: Request, _query: Query, name: str, id: str) -> None:
         """End a replay."""
         number = int(id) if id.isascii() and id.isdigit() and len(id) < 19 else 0
-        ended = await self._order(name, lambda c: forward_state.cancel_replay(c, name, number))
+        ended = await self._order(name, lambda c: forward_orders.cancel_replay(c, name, number))
         if not ended:
             raise Problem(404, f"{name!r} has no running replay {id[:30]!r}")
         _ordered(request, name, "the replay is cancelled", replay=number)
@@ -212,7 +212,7 @@ class ForwardApi:
 
         def run(_engine: Engine) -> T:
             try:
-                return WriteTurns(self._writing, patience=PATIENCE).take(work)
+                return WriteTurns(self._writing, patience=TURN_TIMEOUT).take(work)
             except StoreAway:
                 raise
             except StoreError:
@@ -229,7 +229,7 @@ class ForwardApi:
 
 def _check(engine: Engine, name: str) -> None:
     with engine.connect() as connection:
-        forward_state.check(connection, name)
+        forward_orders.check(connection, name)
 
 
 def _unknown(name: str) -> Problem:

@@ -23,6 +23,7 @@ from receiptd.web.api import openapi, routes
 from receiptd.web.api.answering import Answering
 from receiptd.web.api.bodies import encoded, encoded_page, encoded_timeline
 from receiptd.web.api.events import EventsApi
+from receiptd.web.api.feeds import EventFeed, Feed, ReceiptFeed, check_kept
 from receiptd.web.api.forward import ForwardApi
 from receiptd.web.api.known_names import Names
 from receiptd.web.api.links import link_of_next
@@ -274,10 +275,15 @@ class Api:
             await self._stream_reader.read(
                 lambda engine: names.check(engine, RECEIPTS, ReceiptFilter, strange)
             )
+        feed: Feed = ReceiptFeed(query.wanted(names.regions))
+        if query.types:
+            feed, begin = EventFeed(query.events()), after
+            if begin is not None:
+                await self._stream_reader.read(lambda engine: check_kept(engine, begin))
         if request.method == b"HEAD":
             request.answer(200, b"", EVENT_STREAM, (PRIVATE,))
         else:
-            await self._streams.open(request, query.wanted(names.regions), after)
+            await self._streams.open(request, feed, after)
 
     async def _openapi(self, request: Request, _query: Query) -> None:
         if not self._document:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from functools import cache, partial
-from typing import Annotated, Any, TypeVar, get_origin
+from typing import Annotated, Any, Literal, TypeVar, get_origin
 from urllib.parse import parse_qsl
 
 from pydantic import (
@@ -16,6 +16,7 @@ from pydantic import (
     WithJsonSchema,
 )
 
+from receiptd.forward.filters import Filter
 from receiptd.receipt import Kind, State
 from receiptd.store.messages import MessageFilter
 from receiptd.store.queries import ReceiptFilter, RejectionFilter
@@ -146,11 +147,35 @@ class ReceiptsQuery(_Receipts, Paging, ReceiptQuery):
 class StreamQuery(_Receipts):
     """Of `GET receipts/stream`."""
 
+    types: list[Literal["receipt.stored", "receipt.adopted", "message.state"]] = Field(
+        default=[],
+        description="Events of these types instead of receipts: as `GET events` gives them, under "
+        "their numbers. Of the filters `recipient`, `reference`, `since` and `until` are for "
+        "receipts alone.",
+    )
     after: Whole | None = Field(
         default=None,
-        description="Begin behind the receipt of this id; the header Last-Event-ID goes before. "
-        "Without either, what comes from now on.",
+        description="Begin behind the receipt of this id, with `types` behind the event of this "
+        "number; the header Last-Event-ID goes before. Without either, what comes from now on.",
     )
+
+    def events(self) -> Filter:
+        """Which events are wanted, where `types` asks for some.
+
+        :raises Problem: 422 where a filter is not for events.
+        """
+        for name in ("recipient", "reference", "since", "until"):
+            if getattr(self, name) is not None:
+                raise Problem(422, f"{name}: is for receipts alone: leave it or types out")
+        return Filter(
+            types=self.types,
+            providers=self.provider,
+            endpoints=self.endpoint,
+            kinds=self.kind,
+            states=self.state,
+            verdicts=self.verdict,
+            message=self.message_id,
+        )
 
 
 class MessagesQuery(Paging):

@@ -66,8 +66,11 @@ OPERATIONS = (
         "/api/v1/receipts/stream",
         "Watch receipts come: server-sent events, each with the receipt's id, the event type "
         "`receipt`, and the receipt as JSON on one line. A receipt that is matched later does "
-        "not come again.",
+        "not come again. With `types`, events of these types: each with its number, its type as "
+        "event type, and itself as JSON; a receipt that is matched later is then a "
+        "`receipt.adopted`, a message whose state changes a `message.state`.",
         query=StreamQuery,
+        statuses=(410,),
     ),
     Operation(
         "show_receipt",

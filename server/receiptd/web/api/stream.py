@@ -1,4 +1,4 @@
-"""Receipts as they come: server-sent events (WHATWG HTML, section 9.2).
+"""Receipts and events as they come: server-sent events (WHATWG HTML, section 9.2).
 
 Ids are in the order of the commits, in whichever process those happen, so whoever has seen the
 receipt with one id goes on behind it: without gaps and without repeats.
@@ -6,20 +6,16 @@ receipt with one id goes on behind it: without gaps and without repeats.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
-from time import monotonic
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 from sqlalchemy import Engine
 from twisted.internet import task
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from receiptd.store.paging import PIECE, newest_id, pieces
-from receiptd.store.queries import RECEIPTS, ReceiptFilter
-from receiptd.store.rows import receipt_json
-from receiptd.store.schema import receipts
+from receiptd.web.api.feeds import EventBatch, Feed
 from receiptd.web.problem import Problem
 from receiptd.web.reader import Reader, Unavailable
 from receiptd.web.server.request import Request
@@ -46,12 +42,6 @@ STALLED = 120.0
 RETRY = 2000
 """Milliseconds after which a client should connect again."""
 
-LARGEST_BATCH = 256 * 1024
-"""Bytes of events that are made at once."""
-
-SECONDS = 0.25
-"""Seconds of searching after which a thread is given back."""
-
 _HEADERS = (
     b"Cache-Control: no-store\r\n",
     # nginx would otherwise hold events back until its buffer is full
@@ -59,44 +49,6 @@ _HEADERS = (
 )
 
 _log = Logger(namespace="receiptd.web")
-
-
-class Batch(NamedTuple):
-    """Events, and the id that they reach to."""
-
-    events: bytes
-    position: int
-    more: bool
-    """Whether there was more behind it."""
-
-
-def read_batch(engine: Engine, wanted: ReceiptFilter, after: int) -> Batch:
-    """The events of the next receipts that fit, as many as are handy."""
-    end = monotonic() + SECONDS
-    reached = after
-    for piece in pieces(engine, RECEIPTS, wanted, size=PIECE, after_id=after, oldest_first=True):
-        reached = max(reached, piece.reached)
-        if piece.rows:
-            events, last, whole = _events(piece.rows)
-            return Batch(events, reached if whole else last, piece.more or not whole)
-        if piece.more and monotonic() > end:
-            return Batch(b"", reached, True)
-    return Batch(b"", reached, False)
-
-
-def _events(rows: Sequence[Any]) -> tuple[bytes, int, bool]:
-    """The events of `rows`, the last one's id, and whether they are all of them."""
-    events = []
-    size = 0
-    for row in rows:
-        # JSON escapes line ends, so this is one line; a lone surrogate stays an escape.
-        data = json.dumps(receipt_json(row), ensure_ascii=False)
-        event = f"id: {row['id']}\nevent: receipt\ndata: {data}\n\n"
-        events.append(event.encode("utf-8", "backslashreplace"))
-        size += len(events[-1])
-        if size > LARGEST_BATCH:
-            break
-    return b"".join(events), rows[len(events) - 1]["id"], len(events) == len(rows)
 
 
 class Streams:
@@ -108,14 +60,14 @@ class Streams:
         self._open: set[Stream] = set()
         self._tick = task.LoopingCall(self._look)
         self._tick.clock = reactor
-        self._looking = False
+        self._looking: set[Callable[[Engine], int]] = set()
         self._stopped = False
 
     def __len__(self) -> int:
         """How many there are; may be asked in any thread."""
         return len(self._open)
 
-    async def open(self, request: Request, wanted: ReceiptFilter, after: int | None) -> None:
+    async def open(self, request: Request, feed: Feed, after: int | None) -> None:
         """Answer `request` with a stream.
 
         :param after: begin behind this id; None: with what comes from now on.
@@ -126,13 +78,13 @@ class Streams:
             raise Problem.unavailable("the server is about to end: connect again")
         if len(self._open) >= MOST_STREAMS:
             raise Problem.unavailable(f"{MOST_STREAMS} streams are open, which is the most", 30)
-        stream = Stream(self, request, wanted)
+        stream = Stream(self, request, feed)
         self._open.add(stream)
         if not self._tick.running:
             self._tick.start(POLL, now=False)
         if after is None:
             try:
-                after = await self.reader.read(lambda engine: newest_id(engine, receipts))
+                after = await self.reader.read(feed.newest)
             except Exception:
                 stream.close()
                 raise
@@ -163,19 +115,19 @@ class Streams:
         now = self.reactor.seconds()
         for stream in list(self._open):
             stream.look_after(now)
-        if not self._looking:
-            self._looking = True
-            self.reader.read(lambda engine: newest_id(engine, receipts)).addCallbacks(
-                self._found, _unreadable
-            ).addBoth(self._looked)
+        for newest in {stream.feed.newest for stream in self._open} - self._looking:
+            self._looking.add(newest)
+            self.reader.read(newest).addCallbacks(
+                partial(self._found, newest), _unreadable
+            ).addBoth(partial(self._looked, newest))
 
-    def _found(self, newest: int) -> None:
+    def _found(self, newest: Callable[[Engine], int], number: int) -> None:
         for stream in self._open:
-            if stream.position < newest:
+            if stream.feed.newest == newest and stream.position < number:
                 stream.wake()
 
-    def _looked(self, _result: object) -> None:
-        self._looking = False
+    def _looked(self, newest: Callable[[Engine], int], _result: object) -> None:
+        self._looking.discard(newest)
 
 
 def _unreadable(failure: Failure) -> None:
@@ -187,10 +139,10 @@ def _unreadable(failure: Failure) -> None:
 class Stream:
     """One client's stream. It reads on only while the client takes what was sent."""
 
-    def __init__(self, streams: Streams, request: Request, wanted: ReceiptFilter) -> None:
+    def __init__(self, streams: Streams, request: Request, feed: Feed) -> None:
         self._streams = streams
         self._request = request
-        self._wanted = wanted
+        self.feed = feed
         self.position = 0
         """The id that it has got to."""
         self.closed = False
@@ -222,12 +174,12 @@ class Stream:
             self._waiting = True
             return
         self._busy, self._waiting = True, False
-        wanted, position = self._wanted, self.position
-        self._streams.reader.read(
-            lambda engine: read_batch(engine, wanted, position)
-        ).addCallbacks(self._send_batch, self._failed)
+        feed, position = self.feed, self.position
+        self._streams.reader.read(lambda engine: feed.read(engine, position)).addCallbacks(
+            self._send_batch, self._failed
+        )
 
-    def _send_batch(self, batch: Batch) -> None:
+    def _send_batch(self, batch: EventBatch) -> None:
         self._busy = False
         if self.closed:
             return

@@ -12,7 +12,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.utils import floatToGoString
 
 from receiptd.forward.metrics import ForwardMetrics
-from receiptd.store.forward_state import Status
+from receiptd.store.forward_status import Status
 
 
 def families(told: Mapping[str, Any] | None, statuses: Sequence[Status]) -> Iterator[Metric]:

@@ -35,7 +35,7 @@ from receiptd.web.server.response import PLAIN, RETRY_SOON
 KEEP = 1.0
 """Seconds for which what was looked up is good enough."""
 
-PATIENCE = 2.0
+ANSWER_TIMEOUT = 2.0
 """Seconds that whoever asks waits for a look."""
 
 STALLED = 10.0
@@ -59,7 +59,7 @@ T = TypeVar("T")
 
 class Look(Generic[T]):
     """Something that is looked up in a thread: not more often than every so many seconds, one
-    look at a time. Whoever asks waits for no longer than `PATIENCE`."""
+    look at a time. Whoever asks waits for no longer than `ANSWER_TIMEOUT`."""
 
     def __init__(self, reactor: Any, look: Callable[[], Deferred[T]], keep: float = KEEP) -> None:
         """
@@ -83,11 +83,11 @@ class Look(Generic[T]):
             self._look().addErrback(_nothing).addCallback(self._looked)
             if self._at >= now:  # it was quick
                 return succeed(self._found)
-        elif now - self._since > PATIENCE:
+        elif now - self._since > ANSWER_TIMEOUT:
             return succeed(None)
         answer: Deferred[T | None] = Deferred()
         self._waiting.append(answer)
-        return answer.addTimeout(PATIENCE, self._reactor, lambda *_: None)
+        return answer.addTimeout(ANSWER_TIMEOUT, self._reactor, lambda *_: None)
 
     def recent(self, default: T) -> T | None:
         """What was found out lately, without a look; None where the last look found nothing,

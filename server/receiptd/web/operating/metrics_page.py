@@ -15,7 +15,7 @@ from twisted.internet.defer import Deferred
 from receiptd import __version__
 from receiptd.metrics.counters import Metrics
 from receiptd.metrics.workers import Shared, Total
-from receiptd.store.forward_state import Status, statuses
+from receiptd.store.forward_status import Status, statuses
 from receiptd.store.schema import messages
 from receiptd.web.operating.health import Look, Readiness, may_ask
 from receiptd.web.problem import PRIVATE, answer_failure
@@ -71,12 +71,12 @@ class MetricsPage:
         folder = self._forward_folder()
         # Imported here, since no receipt should wait for it at the start.
         from receiptd.forward.metrics import read
-        from receiptd.metrics.exposition import Page
+        from receiptd.metrics.exposition import Exposition
         from receiptd.web.operating.forward_metrics import families
 
         told = read(folder) if folder is not None else None
         more = [*families(told, found or []), _certificate(self._readiness.certificate)]
-        page = Page(self._metrics, self._total(), self._build, oldest, more)
+        page = Exposition(self._metrics, self._total(), self._build, oldest, more)
         body, content_type = page.encoded(request.header(b"Accept"))
         request.answer(200, body, content_type.encode(), (PRIVATE,))
 

@@ -2,10 +2,10 @@
 
 A connection beyond the limit is accepted all the same. To make room for it the server closes the
 connection that has kept it waiting for longest: one between requests, else one whose request
-is still not whole after `PATIENCE`. Only where there is none of either is the new one answered 503
-with `Retry-After`. Leaving it in the system's queue instead would lose more: the queue overflows
-without a word, and a provider that waits in it runs into its own time limit, knowing nothing,
-while a 503 tells those that retry to do so.
+is still not whole after `WHOLE_REQUEST_TIMEOUT`. Only where there is neither, the new one is
+answered 503 with `Retry-After`. To leave it in the system's queue would lose more: the queue
+overflows without a word, and a provider that waits in it runs into its own time limit and learns
+nothing, while a 503 tells those that retry to do so.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import Protocol
 
 from twisted.logger import Logger
 
-PATIENCE = 5.0
+WHOLE_REQUEST_TIMEOUT = 5.0
 """Seconds after which an incomplete request may be given up to make room for another connection;
 one that is not pressed for room has `server.request_seconds`."""
 
@@ -114,7 +114,7 @@ class Crowd:
             found = []
             for connection in connections:
                 waits = connection.waits(now)
-                if waits and waits[1] > (PATIENCE if waits[0] else IDLE):
+                if waits and waits[1] > (WHOLE_REQUEST_TIMEOUT if waits[0] else IDLE):
                     found.append((waits[0], -waits[1], id(connection), connection))
             self._removable = [each[3] for each in sorted(found, reverse=True)]
         if (self._closed or self._refused) and now - self._reported >= REPORT_EVERY:
@@ -134,7 +134,7 @@ class Crowd:
             connection = self._removable.pop()
             waits = connection.waits(now)
             # It may have sent something since, or be closed.
-            if waits and waits[1] > (PATIENCE if waits[0] else IDLE):
+            if waits and waits[1] > (WHOLE_REQUEST_TIMEOUT if waits[0] else IDLE):
                 connection.loseConnection()
                 self._closed += 1
                 return True
