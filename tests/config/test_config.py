@@ -542,6 +542,12 @@ def test_api_tokens_read_unless_more_is_said(written, monkeypatch):
         (TOKEN + "scopes = []", "api.token 1.scopes: expected at least 1"),
         (TOKEN * 2, "api.token 2.name: token 1 has the name 'one' already"),
         (TOKEN + TOKEN.replace("one", "two"), "api.token 2.token: token 1 has the token already"),
+        ('[api]\ntoken = "geheim"', "api.token: expected tables: write [[api.token]]"),
+        ('[api.token]\ntoken = "geheim"', "api.token: expected tables: write [[api.token]]"),
+        (TOKEN + "requests_per_second = -1", "api.token 1.requests_per_second: expected"),
+        ('[api]\ncors_origins = ["*"]', "name each, since * would let in every page"),
+        ('[api]\ncors_origins = ["https://x.example/"]', "'https://x.example/' is no origin"),
+        ('[api]\ncors_origins = ["HTTPS://x.example"]', "is no origin"),
         ('[api]\ntokens = "geheim"', "api.tokens: unknown key: did you mean 'token'?"),
     ],
 )

@@ -9,7 +9,7 @@ import pytest
 from twisted.logger import globalLogPublisher
 
 from receiptd import __version__
-from receiptd.metrics.counters import Gauge, Metrics
+from receiptd.metrics.counters import MOST_CODES, OTHER, Gauge, Metrics
 from receiptd.metrics.workers import FOLDER_VARIABLE, FRESH, Shared, Total
 
 
@@ -26,7 +26,7 @@ def test_a_value_falls_into_the_bucket_that_it_is_at_most_as_large_as():
 def counted(*, receipts: int, depth: float = 0) -> Metrics:
     """What a worker has counted."""
     metrics = Metrics()
-    metrics.receipts["soap", "csoft", "delivery", "DELIVERED", "accepted"] = receipts
+    metrics.receipts["soap", "csoft", "delivery", "DELIVERED", "accepted", "0"] = receipts
     metrics.stored(receipts, 0.002)
     metrics.gauges = [
         Gauge("depth", "", lambda: depth),
@@ -51,7 +51,7 @@ def test_what_several_have_counted_is_added_up():
     total = Total([one.snapshot(), as_read(other.snapshot())])
     assert receipts_of(total) == 7
     assert total.counts["receiptd_receipts_total"] == {
-        ("soap", "csoft", "delivery", "DELIVERED", "accepted"): 7
+        ("soap", "csoft", "delivery", "DELIVERED", "accepted", "0"): 7
     }
     *buckets, size = total.tallies["receiptd_batch_size"][""]
     assert (sum(buckets), size) == (2, 7)
@@ -128,3 +128,26 @@ def test_a_folder_that_cannot_be_used_is_told_of_and_keeps_nobody_from_serving(t
         assert len(said) == 2, "once, not each second"
     finally:
         globalLogPublisher.removeObserver(observer)
+
+
+def test_codes_from_outside_make_a_bounded_number_of_series():
+    metrics = Metrics()
+    labels = {metrics.code("soap", f"c{number}") for number in range(1000)}
+    assert len(labels) == MOST_CODES + 1
+    assert OTHER in labels
+    assert metrics.code("soap", "c0") == "c0"
+    assert metrics.code("soap", None) == ""
+    assert metrics.code("seeme", "c999") == "c999"
+    assert metrics.code("cdyne", "x" * 41) == OTHER
+    assert metrics.code("cdyne", "a\nb") == OTHER
+
+
+def test_a_successor_knows_the_codes_of_its_predecessor():
+    first = Metrics()
+    for number in range(MOST_CODES):
+        label = first.code("soap", str(number))
+        first.receipts["soap", "csoft", "delivery", "DELIVERED", "accepted", label] += 1
+    second = Metrics()
+    second.go_on_from(as_read(first.snapshot()))
+    assert second.code("soap", "0") == "0"
+    assert second.code("soap", "new") == OTHER

@@ -424,7 +424,7 @@ def test_one_bad_report_of_infobip_leaves_the_others_good():
     body = '{"results":[{"to":"x"},7,{"messageId":"2","status":{"id":5}}]}'
     one, two, three = items(provider("infobip"), json_body(body))
     assert isinstance(one, Invalid)
-    assert one.item == b'{"to": "x"}'
+    assert one.alone() == b'{"results": [{"to": "x"}]}'
     assert isinstance(two, Invalid)
     assert isinstance(three, Receipt)
 

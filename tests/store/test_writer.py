@@ -10,8 +10,14 @@ import pytest
 from sqlalchemy import event
 
 from kit.server import wait_until
-from kit.store import AT, receipt, rejection
+from kit.soap import envelope
+from kit.store import AT, on_sqlite, receipt, rejection
+from receiptd.config import Config
 from receiptd.receipt import Kind, Outcome, State
+from receiptd.store.matching import Policy
+from receiptd.store.queries import RejectionFilter
+from receiptd.store.recorder import Recorder
+from receiptd.store.rejections import count_rejected
 from receiptd.store.rows import receipt_json
 from receiptd.store.writer import Quota, Submission
 
@@ -251,6 +257,47 @@ def test_rejected_posts_have_a_quota_by_count_for_each_endpoint_and_reason(open_
         for reason, kept in (("invalid", 3), ("unauthorized", 2), ("unreadable", 2))
         for number in range(10 - kept, 10)
     )
+
+
+def test_rejected_posts_have_a_quota_by_bytes_for_each_endpoint_and_reason(open_store):
+    store = open_store(quota=Quota(invalid=1000, unreadable=1000, days=30, size=6400))
+    for number in range(10):
+        for endpoint in ("soap", "cdyne"):
+            size = 1000 if endpoint == "soap" else 10
+            store.put(rejection(f"{endpoint} {number}", endpoint=endpoint, raw=b"x" * size))
+    assert store.rejected() == [
+        f"{endpoint} {number}"
+        for number in range(10)
+        for endpoint in ("soap", "cdyne")
+        if endpoint == "cdyne" or number >= 3
+    ]
+
+
+def test_the_newest_rejected_post_is_kept_however_large_it_is(open_store):
+    store = open_store(quota=Quota(invalid=1000, unreadable=1000, days=30, size=64))
+    for number in range(3):
+        store.put(rejection(f"post {number}", raw=b"x" * 1000))
+    assert store.rejected() == ["post 2"]
+
+
+@on_sqlite
+def test_an_hour_of_a_mistyped_pin_at_ten_posts_a_second_is_kept(engine):
+    store = Config().store
+    recorder = Recorder(
+        engine,
+        policies={"soap": Policy()},
+        quota=Quota(
+            store.rejected_count, store.unreadable_count, store.rejected_days, store.rejected_size
+        ),
+    )
+    body = envelope("4A2E3C10", Text="x" * 700)  # a third more than the vendor's posts have
+    post = rejection(reason="unauthorized", raw=body)
+    for _ in range(72):
+        with engine.begin() as connection:
+            batch = [Submission(None, rejection=post)] * 500
+            recorder.record(connection, batch, [post.received_at] * 500)
+    with engine.connect() as connection:
+        assert count_rejected(connection, RejectionFilter())[0] == 36_000
 
 
 def test_rejected_posts_have_a_quota_by_age(open_store):

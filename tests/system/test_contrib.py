@@ -88,7 +88,7 @@ def test_each_alert_says_what_it_is_and_where_more_is_said(rules):
         assert alert["annotations"]["description"].endswith("."), name
         for text in alert["annotations"].values():
             for found in re.findall(r"{{(.*?)}}", text):
-                label = r"labels\.(instance|endpoint|reason|destination)"
+                label = r"labels\.(instance|endpoint|reason|destination|code)"
                 assert re.fullmatch(rf" \$({label}|value( \| humanize\w*)?) ", found)
 
 

@@ -95,6 +95,7 @@ def test_known_traffic_is_counted(serve):
     assert value(found, receipts, **labels, verdict="duplicate") == 2
     assert value(found, receipts, endpoint="seeme", provider="seeme") == 1
     assert value(found, receipts) == 4
+    assert value(found, receipts, endpoint="soap", code="0") == 3
     for endpoint, reason, count in (
         *(("soap", "unauthorized", 1), ("soap", "invalid", 1), ("soap", "unreadable", 1)),
         *(("seeme", "unauthorized", 1), ("seeme", "invalid", 0), ("soap", "busy", 0)),

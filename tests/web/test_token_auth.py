@@ -168,6 +168,14 @@ def test_however_local_a_request_looks_it_needs_a_token(shared_default, headers,
     assert "receiptd api-token" in answer.text
 
 
+def test_who_has_no_token_is_told_where_one_comes_from(pooled):
+    server = pooled('[[api.token]]\nname = "one"\ntoken = "one-long-token"\n')
+    answer = get(server.port, RECEIPTS)
+    assert answer.status == 401
+    assert "configuration has as [[api.token]]" in answer.text
+    assert "receiptd api-token" not in answer.text
+
+
 def test_the_token_of_the_file_opens_everything(shared_default):
     for path in (RECEIPTS, MESSAGES, "/api/v1/openapi.json", "/metrics"):
         assert get(shared_default.port, path, shared_default.bearer).status == 200

@@ -25,6 +25,7 @@ from receiptd.cli.lists import receipts, rejected
 from receiptd.cli.messages import message
 from receiptd.cli.pruning import prune
 from receiptd.cli.receipt_import import import_receipts
+from receiptd.cli.rejected_posts import delete, retry
 from receiptd.cli.replays import replay, replays
 from receiptd.cli.simulation import simulate
 from receiptd.cli.spool import spool
@@ -67,6 +68,8 @@ db.add_command(upgrade)
 db.add_command(copy)
 receipts.add_command(tail)
 receipts.add_command(export)
+rejected.add_command(retry)
+rejected.add_command(delete)
 receipts.add_command(import_receipts)
 for command in (dead, replay, replays):
     forward.add_command(command)

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from receiptd.config import Config
 
 _STORED = (Outcome.ACCEPTED, Outcome.UNKNOWN_MESSAGE, Outcome.WRONG_RECIPIENT)
-_REASONS = ("invalid", "unauthorized", "unreadable")
+REASONS = ("invalid", "unauthorized", "unreadable")
 
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON array.")
@@ -172,7 +172,7 @@ def rejected() -> None:
 @rejected.command("list")
 @texts("--provider", "Of this provider. May, as the next two, be given several times.")
 @texts("--endpoint", "Sent to the endpoint of this name.")
-@any_of("--reason", _REASONS, "Why it was not taken")
+@any_of("--reason", REASONS, "Why it was not taken")
 @list_options
 def list_rejected(
     as_json: bool,

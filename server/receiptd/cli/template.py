@@ -56,6 +56,9 @@ def _lines() -> Iterator[str]:
             yield f"#[{name}.{key}]"
             yield from _keys(table.model_fields)
     yield ""
+    yield "[api]"
+    yield from _keys({key: each for key, each in Api.model_fields.items() if key != "token"})
+    yield ""
     yield from _comment(Api.model_fields["token"].description or "")
     yield "#[[api.token]]"
     yield from _keys(ApiToken.model_fields)

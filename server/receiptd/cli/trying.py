@@ -138,8 +138,8 @@ def _tell_post(provider: Provider, post: Post) -> bool:
             say(f"ignored: {printable(item.text)}")
         else:
             say(f"invalid: {printable(item.field)}: {printable(item.text)}")
-            if item.item is not None:
-                say(f"  in {printable(item.item.decode(errors='replace')[:500])}")
+            if item.alone is not None:
+                say(f"  in {printable(item.alone().decode(errors='replace')[:500])}")
     if not items or (not receipts and any(isinstance(each, Invalid) for each in items)):
         say("the request carries no receipt that can be read")
         return False

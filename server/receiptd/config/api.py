@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Literal, Self
 
-from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic import Field, SecretStr, StrictInt, field_validator, model_validator
 
 from receiptd.config.errors import Finding, Misfit
 from receiptd.config.kinds import Table
@@ -32,6 +32,14 @@ class ApiToken(Table):
         "for registering messages. Neither includes the other.",
         examples=[["read", "write"]],
     )
+    requests_per_second: StrictInt = Field(
+        default=0,
+        ge=0,
+        le=100_000,
+        description="How many requests it may make, of each worker process; one more is answered "
+        "429 and Retry-After. 0: as many as it will.",
+        examples=[20],
+    )
 
     @field_validator("token")
     @classmethod
@@ -51,6 +59,36 @@ class Api(Table):
         "long as there is none, the server makes a token at its first start, in a file that only "
         "its owner can read: receiptd api-token prints it.",
     )
+
+    cors_origins: list[str] = Field(
+        default=[],
+        max_length=100,
+        description="Web pages that may use the API from a browser (CORS), by their origin: "
+        "scheme, host and port, as browsers send it. A token is asked for all the same.",
+        examples=[["https://console.example.com"]],
+    )
+
+    @field_validator("token", mode="before")
+    @classmethod
+    def _a_table(cls, value: object) -> object:
+        if isinstance(value, str | dict):
+            raise ValueError(
+                "expected tables: write [[api.token]], and in it token = ..., name = ..., "
+                'scopes = ["read"]'
+            )
+        return value
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _origins(cls, value: list[str]) -> list[str]:
+        for each in value:
+            if not re.fullmatch(r"https?://(\[[0-9a-f:]+\]|[a-z0-9._-]+)(:[0-9]{1,5})?", each):
+                raise ValueError(
+                    f"{each!r} is no origin: expected scheme, host and port in lower case and "
+                    "nothing behind them, such as https://console.example.com"
+                    + (": name each, since * would let in every page" if "*" in each else "")
+                )
+        return value
 
     @model_validator(mode="after")
     def _each_once(self) -> Self:

@@ -62,10 +62,11 @@ class Store(Table):
         examples=[4 * 1024 * 1024 * 1024],
     )
     rejected_count: StrictInt = Field(
-        default=1000,
+        default=50_000,
         ge=0,
         description="How many posts of each endpoint that were understood but carried nonsense "
-        "are kept, to be read with `receiptd rejected list`.",
+        "are kept, for `receiptd rejected list` and `receiptd rejected retry`. The oldest make "
+        "room for new ones.",
         examples=[5000],
     )
     rejected_days: StrictInt = Field(
@@ -75,11 +76,20 @@ class Store(Table):
         examples=[90],
     )
     unreadable_count: StrictInt = Field(
-        default=100,
+        default=50_000,
         ge=0,
         description="How many posts of each endpoint are kept that could not be read, and as "
-        "many that could not be authenticated.",
-        examples=[50],
+        "many that could not be authenticated. An hour of a mistyped PIN at ten posts a second "
+        "is 36,000.",
+        examples=[5000],
+    )
+    rejected_size: StrictInt = Field(
+        default=64 * 1024 * 1024,
+        ge=1024 * 1024,
+        description="How many bytes the rejected posts of each endpoint may have together: so "
+        "many those that carried nonsense, those that could not be read, and those that could "
+        "not be authenticated. The oldest make room for new ones.",
+        examples=[256 * 1024 * 1024],
     )
     keep: Annotated[timedelta | None, BeforeValidator(span)] = Field(
         default=None,

@@ -38,6 +38,7 @@ class SecureSite:
         :raises ListenError: if the files cannot be used.
         """
         # OpenSSL's bindings take a while to import.
+        from receiptd.web.server.certificates import expires
         from receiptd.web.server.tls import Certificates
 
         self.files: Files | None = None
@@ -46,12 +47,17 @@ class SecureSite:
             self.files = certificate_files(tls, reactor, self.use)
             material = self.files.material
         self._certificates = Certificates(material)
+        self.expires = expires(material)
+        """When the certificate ends (aware, UTC)."""
         self.factory = self._certificates.factory(site)
         """Serves the site under TLS."""
 
     def use(self, material: Material) -> None:
         """Use these certificates for connections that come from now on."""
+        from receiptd.web.server.certificates import expires
+
         self._certificates.use(material)
+        self.expires = expires(material)
 
     def start(self) -> None:
         """Begin to watch the files."""

@@ -10,7 +10,9 @@ from receiptd.store.recorder import Quota
 from receiptd.store.spool.folder import default_folder
 
 if TYPE_CHECKING:
+    from receiptd.blanking.by_value import KnownSecrets
     from receiptd.config import Config
+    from receiptd.rejected.retry import Rules
 
 
 def policies(config: Config) -> dict[str, Policy]:
@@ -21,7 +23,9 @@ def policies(config: Config) -> dict[str, Policy]:
 def quota(config: Config) -> Quota:
     """How many rejected posts are kept."""
     store = config.store
-    return Quota(store.rejected_count, store.unreadable_count, store.rejected_days)
+    return Quota(
+        store.rejected_count, store.unreadable_count, store.rejected_days, store.rejected_size
+    )
 
 
 def spool_folder(config: Config) -> Path:
@@ -33,3 +37,23 @@ def phone_regions(config: Config) -> frozenset[str | None]:
     """The countries by whose national forms a phone number may be meant: those of all endpoints,
     and None, which reads it as an international number."""
     return frozenset({None, *(endpoint.phone_region for endpoint in config.endpoint)})
+
+
+def retry_rules(config: Config, secrets: KnownSecrets | None = None) -> Rules:
+    """By what rejected posts are tried again.
+
+    :param secrets: those that are blanked; those of `config` where left out.
+    """
+    from receiptd.blanking.by_value import KnownSecrets
+    from receiptd.daemon.credentials import all_secrets
+    from receiptd.rejected.reading import KeptPosts
+    from receiptd.rejected.retry import Rules
+
+    if secrets is None:
+        secrets = KnownSecrets(all_secrets(config))
+    return Rules(
+        KeptPosts(config.endpoint, config.server.public_url, secrets),
+        policies(config),
+        quota(config),
+        config.regions,
+    )

@@ -27,7 +27,7 @@ from receiptd.daemon.handlers import endpoint_handlers, operating_handlers
 from receiptd.daemon.listeners import Listeners
 from receiptd.daemon.reloading import checked, warn_of_fixed
 from receiptd.daemon.retention_service import RetentionService
-from receiptd.daemon.rules import policies, quota, spool_folder
+from receiptd.daemon.rules import policies, quota, retry_rules, spool_folder
 from receiptd.daemon.start_lines import url_of
 from receiptd.log import Log
 from receiptd.metrics.counters import Metrics
@@ -133,6 +133,8 @@ class Daemon(MultiService):
             self._guard,
             config.store.url,
             config.endpoint,
+            retry_rules(config, self._secrets),
+            config.api.cors_origins,
         )
         self._api.forward.renew(config.forward)
         self._reader = Reader(reactor, config.store.url, "health", threads=3)
@@ -221,6 +223,8 @@ class Daemon(MultiService):
             lambda: self._config.store.spool_limit,
             lambda: self._retention.held if self._retention is not None else 0,
         )
+        if (tls := self._tls) is not None:
+            self._readiness.certificate = lambda: tls.expires
         self._every_second.start(1.0)
         gc.freeze()  # what was made until now stays
         gc.set_threshold(FRESH_OBJECTS)
@@ -230,7 +234,7 @@ class Daemon(MultiService):
         """Open the API and /metrics to the configured tokens, or to that of the token file. If
         that file cannot be used they stay closed; receipts are received all the same."""
         accepted = api_tokens(config)
-        self._guard.renew(accepted)
+        self._guard.renew(accepted, made=not config.api.token)
         self._site.tokens = all_tokens(config, accepted)
         self._secrets.learn([each.token.get_secret_value() for each in accepted])
 
@@ -271,8 +275,9 @@ class Daemon(MultiService):
         if self._tls is not None and self._tls.files is not None and new.material is not None:
             self._tls.files.use(new.material)
         self._open_api(config)
-        self._api.renew(config.endpoint)
+        self._api.renew(config.endpoint, config.api.cors_origins)
         self._api.forward.renew(config.forward)
+        self._api.rejected.renew(retry_rules(config, self._secrets))
         self._writer.renew(policies=policies(config), regions=config.regions, quota=quota(config))
         if config.store.keep != self._config.store.keep:
             self._keep(config)

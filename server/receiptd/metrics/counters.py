@@ -22,6 +22,15 @@ from receiptd import __version__
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 SIZES = (1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0)
 
+MOST_CODES = 50
+"""Codes of one endpoint that have a series of their own, in one process. The vendors' tables have
+fewer, but for those that pass on each network's."""
+
+LONGEST_CODE = 40
+"""Characters of a code that is a label."""
+
+OTHER = "other"
+
 _log = Logger(namespace="receiptd.metrics")
 
 Labels: TypeAlias = tuple[str | int, ...]
@@ -86,8 +95,9 @@ class Metrics:
         self.receipts = Counts(
             "receiptd_receipts_total",
             "Receipts that were acknowledged, by what they say and what became of them.",
-            *("endpoint", "provider", "kind", "state", "verdict"),
+            *("endpoint", "provider", "kind", "state", "verdict", "code"),
         )
+        self._codes: defaultdict[str, dict[str | None, str]] = defaultdict(lambda: {None: ""})
         self.rejected = Counts(
             "receiptd_rejected_posts_total",
             "Posts that were not taken as receipts: invalid, unauthorized and unreadable ones are "
@@ -148,6 +158,17 @@ class Metrics:
             self.rejected[endpoint, reason] += 0
         self.ignored[(endpoint,)] += 0
 
+    def code(self, endpoint: str, code: str | None) -> str:
+        """A receipt's code as a label: the first `MOST_CODES` of an endpoint as they are, any
+        further one as `other`. Codes come from outside, and each makes a series."""
+        known = self._codes[endpoint]
+        label = known.get(code)
+        if label is None:
+            if code is None or len(known) > MOST_CODES or len(code) > LONGEST_CODE:
+                return OTHER
+            label = known[code] = code if code.isprintable() else OTHER
+        return label
+
     def stored(self, size: int, seconds: float) -> None:
         """Count a batch of `size` posts that is on disk. Called in the writer's thread."""
         self.batches.observe(size)
@@ -172,6 +193,8 @@ class Metrics:
 
     def go_on_from(self, earlier: Snapshot) -> None:
         """Go on from the counts of an earlier process."""
+        for labels, _ in earlier["counts"].get(self.receipts.name, ()):
+            self.code(labels[0], labels[-1] or None)
         for counts in self.counts:
             for labels, value in earlier["counts"].get(counts.name, ()):
                 counts[tuple(labels)] += value

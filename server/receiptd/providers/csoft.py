@@ -68,6 +68,7 @@ class Csoft(Provider):
     secrets = frozenset({"pin"})
     codes = CODES
     handler = "receiptd.soap.endpoint:SoapEndpoint"
+    reader = "receiptd.soap.kept:read_kept"
     dialect = "receiptd.simulate.dialects:csoft"
 
     def credentials(self, post: Post) -> tuple[str | None, str | None]:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import NamedTuple, TypeAlias
 
 
 class Invalid(Exception):
     """A post that is understood but carries nonsense; `field` names where."""
 
-    item: bytes | None = None
-    """Of a post with several items, the one that is nonsense; None: the post as a whole."""
+    alone: Callable[[], bytes] | None = None
+    """Of a post with several items: gives a body that carries the one that is nonsense, and no
+    other; None: the post as a whole."""
 
     def __init__(self, field: str, text: str) -> None:
         super().__init__(text)

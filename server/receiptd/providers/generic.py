@@ -29,7 +29,7 @@ from receiptd.providers.signatures import (
     standard_webhooks,
     standard_webhooks_key,
 )
-from receiptd.providers.sources import Look, at, compiled, in_json, names_in
+from receiptd.providers.sources import Look, at, compiled, in_json, names_in, replaced
 from receiptd.providers.times import epoch_time, formatted_time
 from receiptd.providers.values import (
     Lenient,
@@ -80,13 +80,18 @@ class Generic(Provider):
             return [self._receipt(post, fields.get, fields.rest(self._known_folded))]
         root = post.json()
         if options.each is None:
-            return self.each([root], lambda item: self._item(post, item, root))
+            return self.each([root], lambda item: self._item(post, item, root), lambda item: item)
         items = root if options.each == "[]" else at(root, options.each)
         if not isinstance(items, list):
             raise Invalid(options.each, f"{options.each} is no list: it must hold the receipts")
         if not items:
             return [Ignored(f"the list {options.each} is empty")]
-        return self.each(items, lambda item: self._item(post, item, root))
+        path = "" if options.each == "[]" else options.each
+        return self.each(
+            items,
+            lambda item: self._item(post, item, root),
+            lambda item: replaced(root, path, [item]),
+        )
 
     def _item(self, post: Post, item: Any, root: Any) -> Item:
         if not isinstance(item, dict):

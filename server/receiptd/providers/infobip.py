@@ -107,7 +107,11 @@ class Infobip(Provider):
             raise Invalid("results", "results is missing: it must be the list of the reports")
         if not results:
             return [Ignored("a post without results")]
-        return self.each(results, lambda item: self._read(post, item))
+        return self.each(
+            results,
+            lambda item: self._read(post, item),
+            lambda item: {**root, "results": [item]},
+        )
 
     def _read(self, post: Post, item: Any) -> Receipt:
         if not isinstance(item, dict):

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
+from functools import partial
 from random import Random
 from typing import Any, ClassVar, NamedTuple, TypeAlias
 
 from pydantic import BaseModel
 
+from receiptd.blanking.by_name import blank_members
 from receiptd.providers.endpoint import Endpoint, NoOptions
 from receiptd.providers.fields import Ignored, Invalid
 from receiptd.providers.json_body import written
@@ -70,6 +72,9 @@ class Provider:
     codes: ClassVar[Mapping[str, Code]] = {}
     handler: ClassVar[str | None] = None
     """`MODULE:NAME` of what takes its posts, where they are more than a query, a form or JSON."""
+    reader: ClassVar[str | None] = None
+    """`MODULE:NAME` of what reads a post of it that was kept, where that is more than `read`
+    does: it takes the provider, and a post without headers, and returns and raises as `read`."""
     dialect: ClassVar[str | None] = None
     """`MODULE:NAME` of what `receiptd simulate` writes its posts and reads the answers with."""
 
@@ -105,16 +110,29 @@ class Provider:
         raise NotImplementedError
 
     def each(
-        self, items: Iterable[Any], read: Callable[[Any], Item | Sequence[Item]]
+        self,
+        items: Iterable[Any],
+        read: Callable[[Any], Item | Sequence[Item]],
+        alone: Callable[[Any], Any] = lambda item: [item],
     ) -> list[Item]:
         """What `read` makes of each of the `items` of a JSON body; where it raises `Invalid`,
-        that item alone is nonsense."""
+        that item alone is nonsense.
+
+        :param alone: gives the body that carries this item and no other; a list of it where left
+            out. It is kept of an item that is nonsense, and may be read again later.
+        """
+
+        def body(item: Any) -> bytes:
+            text = written(alone(item)).encode(errors="replace")
+            return blank_members(text, self.secrets) if self.secrets else text
+
         found: list[Item] = []
         for item in items:
             try:
                 one = read(item)
             except Invalid as error:
-                error.item = written(item).encode(errors="replace")
+                # Made when it is kept: a hostile post has ten thousand such items.
+                error.alone = partial(body, item)
                 one = error
             if isinstance(one, (Receipt, Invalid, Ignored)):
                 found.append(one)

@@ -140,12 +140,16 @@ class Sinch(SignedProvider):
             if isinstance(recipients, list):
                 # The list, that may be long, is not in each receipt again.
                 alone = {name: each for name, each in status.items() if name != "recipients"}
-                return self.each(recipients, lambda each: self._one(post, root, alone, each))
+                return self.each(
+                    recipients,
+                    lambda each: self._one(post, root, alone, each),
+                    lambda each: {**root, "statuses": [{**alone, "recipients": [each]}]},
+                )
             if in_json(root)("total_message_count") == "1":
                 return self._report(post, root, status)
             return Ignored("a summary of a batch, without recipients")
 
-        return self.each(statuses, read)
+        return self.each(statuses, read, lambda status: {**root, "statuses": [status]})
 
     def _one(
         self, post: Post, root: dict[str, Any], status: dict[str, Any], recipient: Any

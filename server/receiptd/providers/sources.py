@@ -14,7 +14,7 @@ group, and sees no more than `LONGEST_MATCHED` characters.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Sequence
 from functools import lru_cache
 from typing import Any, TypeAlias
 
@@ -75,6 +75,21 @@ def at(value: Any, text: str) -> Any:
                 return None
             value = value.get(step)
     return value
+
+
+def replaced(value: Any, text: str, by: Any) -> Any:
+    """`value` with what stands at a path replaced; the path leads somewhere, and the empty one to
+    all of it."""
+    return _replaced(value, _steps(text) if text else (), by)
+
+
+def _replaced(value: Any, steps: Sequence[str | int], by: Any) -> Any:
+    if not steps:
+        return by
+    inner = _replaced(value[steps[0]], steps[1:], by)
+    if isinstance(value, dict):
+        return {**value, steps[0]: inner}
+    return [inner if index == steps[0] else each for index, each in enumerate(value)]
 
 
 def in_json(item: Any, root: Any = None) -> Look:

@@ -124,7 +124,12 @@ class Telnyx(Provider):
             raise Invalid("data.payload.to", "data.payload.to is empty: it must name the phone")
         if event == RECEIVED:
             recipients = recipients[:1]
-        return self.each(recipients, lambda each: self._read(post, root, payload, each, event))
+        others = {name: each for name, each in payload.items() if name != "cc"}
+        return self.each(
+            recipients,
+            lambda each: self._read(post, root, payload, each, event),
+            lambda each: {**root, "data": {**root["data"], "payload": {**others, "to": [each]}}},
+        )
 
     def _read(
         self, post: Post, root: Any, payload: dict[str, Any], to: Any, event: str

@@ -24,12 +24,18 @@ from receiptd.web.receiving.endpoint import (
     ProviderEndpoint,
     admission,
     failed,
-    refuse_method,
     retry_after,
 )
-from receiptd.web.receiving.intake import RETRY_AFTER, Intake, Origin, Taken
+from receiptd.web.receiving.intake import Intake, Origin, Taken
 from receiptd.web.receiving.receipt_log import ReceiptLog
-from receiptd.web.server.request import Request, Unreadable, local_address, refuse_path
+from receiptd.web.server.request import (
+    Request,
+    Unreadable,
+    local_address,
+    refuse_method,
+    refuse_path,
+)
+from receiptd.web.server.response import RETRY_SOON
 
 XML = b"text/xml; charset=utf-8"
 TEXT_SOAP = b"text/soap; charset=utf-8"
@@ -120,7 +126,7 @@ class SoapEndpoint:
             return None
         self._log.fault(self._intake, fault.faultcode)
         if fault.faultcode == "Server":
-            request.answer(500, envelope, reply_type, (RETRY_AFTER,))
+            request.answer(500, envelope, reply_type, (RETRY_SOON,))
             self._note(post, Verdict(Outcome.BUSY, fault.faultstring), "busy")
             return None
         verdict = self._intake.blanked(Verdict(Outcome.INVALID, fault.faultstring))

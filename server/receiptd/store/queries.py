@@ -69,6 +69,7 @@ class RejectionFilter:
     since: datetime | None = None
     until: datetime | None = None
     number: int | None = None
+    ids: Collection[int] = ()
 
     @property
     def narrow(self) -> bool:
@@ -164,6 +165,8 @@ def _search_rejections(_connection: Connection, wanted: RejectionFilter) -> Sear
     conditions = common(rejected_posts, wanted, ("provider", "endpoint", "reason"))
     if wanted.number is not None:
         conditions.append(rejected_posts.c.id == min(wanted.number, LARGEST_ID))
+    if wanted.ids:
+        conditions.append(rejected_posts.c.id.in_([min(each, LARGEST_ID) for each in wanted.ids]))
     # There are never many of these.
     return Search(conditions, indexed=True)
 

@@ -64,11 +64,18 @@ Stored = list[Verdict] | list[str]
 
 
 class Quota(NamedTuple):
-    """How many rejected posts of an endpoint are kept, and for how long."""
+    """How many rejected posts of an endpoint are kept of a reason, and for how long."""
 
     invalid: int
     unreadable: int
     days: int
+    size: int = 64 * 1024 * 1024
+    """How many bytes the posts may have together."""
+
+
+TRIMS = 64
+"""Rejected posts are counted each time that a 64th of their quota has come, not with each of them:
+counting takes time in proportion to what is kept. So there may be a 64th more."""
 
 
 class Recorder:
@@ -92,6 +99,8 @@ class Recorder:
         self._regions = regions or {}
         self._matching = Registering(engine, policies)
         self._quota = quota
+        # How many rejected posts, and bytes of them, have come since they were counted.
+        self._uncounted: dict[tuple[str, str], tuple[int, int]] = {}
         self._statements = Statements(engine)
         self._posts = PostWriter(engine)
 
@@ -227,12 +236,19 @@ class Recorder:
         rows = [(self._time(each.received_at), *each[1:]) for each in rejections]
         connection.exec_driver_sql(statements.insert_rejection, rows)
         oldest = self._time(now - timedelta(days=self._quota.days))
-        for endpoint, reason in {(each.endpoint, each.reason) for each in rejections}:
-            kept = self._quota.invalid if reason == "invalid" else self._quota.unreadable
-            connection.exec_driver_sql(
-                statements.trim_rejections,
-                (endpoint, reason, endpoint, reason, kept, oldest),
-            )
+        come: defaultdict[tuple[str, str], list[int]] = defaultdict(list)
+        for each in rejections:
+            come[each.endpoint, each.reason].append(len(each.raw))
+        for key, sizes in come.items():
+            kept = self._quota.invalid if key[1] == "invalid" else self._quota.unreadable
+            count, size = self._uncounted.get(key, (kept, 0))
+            count, size = count + len(sizes), size + sum(sizes)
+            if count > kept // TRIMS or size > self._quota.size // TRIMS:
+                connection.exec_driver_sql(
+                    statements.trim_rejections, (*key, *key, kept, *key, self._quota.size, oldest)
+                )
+                count, size = 0, 0
+            self._uncounted[key] = count, size
 
     def _missing(self, connection: Connection, rejections: Sequence[Rejection]) -> list[Rejection]:
         """Those of `rejections` that are not stored yet. The database does not know them by

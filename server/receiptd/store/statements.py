@@ -42,7 +42,11 @@ class Statements:
         self.trim_rejections = (
             "DELETE FROM rejected_posts WHERE endpoint = {0} AND reason = {0} AND (id <= coalesce("
             "(SELECT id FROM rejected_posts WHERE endpoint = {0} AND reason = {0} "
-            "ORDER BY id DESC LIMIT 1 OFFSET {0}), 0) OR received_at < {0})"
+            "ORDER BY id DESC LIMIT 1 OFFSET {0}), 0) OR id <= coalesce("
+            "(SELECT max(id) FROM (SELECT id, sum(length(raw)) OVER (ORDER BY id DESC "
+            "ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS newer FROM rejected_posts "
+            "WHERE endpoint = {0} AND reason = {0}) AS sized WHERE newer >= {0}), 0) "
+            "OR received_at < {0})"
         ).replace("{0}", mark)
 
     def key_of(self, row: tuple[object, ...]) -> tuple[object, ...]:

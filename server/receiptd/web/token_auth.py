@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Sequence
 from hashlib import sha256
 from hmac import compare_digest
+from math import ceil
 from time import monotonic
 from typing import Literal, TypeAlias
 
@@ -29,7 +30,9 @@ LINES_SECONDS = 10.0
 
 _BEARER = re.compile(r"bearer +([A-Za-z0-9._~+/-]+=*) *", re.IGNORECASE)
 
-_HOW = "send the header Authorization: Bearer TOKEN (receiptd api-token says where the token is)"
+_HOW = "send the header Authorization: Bearer TOKEN, "
+_CONFIGURED = _HOW + "one of those that the server's configuration has as [[api.token]]"
+_MADE = _HOW + "which receiptd api-token prints"
 
 _log = Logger(namespace="receiptd.web")
 
@@ -41,22 +44,42 @@ class Guard:
         """
         :param tokens: see `renew`.
         """
+        self._clock = clock
         self._lines = _Lines(clock)
+        self._buckets: dict[str, _Bucket] = {}
         self.renew(tokens)
 
-    def renew(self, tokens: Sequence[ApiToken]) -> None:
-        """Go by these tokens from now on. Where there are none, nobody passes."""
+    def renew(self, tokens: Sequence[ApiToken], *, made: bool = False) -> None:
+        """Go by these tokens from now on. Where there are none, nobody passes.
+
+        :param made: whether they are not configured, but the server's own.
+        """
+        self._remedy = _MADE if made else _CONFIGURED
+        known, self._buckets = self._buckets, {}
+        for each in tokens:
+            if rate := each.requests_per_second:
+                bucket = known.get(each.name)
+                if bucket is None or bucket.rate != rate:
+                    bucket = _Bucket(rate, self._clock)
+                self._buckets[each.name] = bucket
         self._tokens = [(_digest(each.token.get_secret_value()), each) for each in tokens]
 
-    def check(self, request: Request, scope: Scope | None, path: str) -> None:
-        """See that `request` may pass.
+    def check(
+        self, request: Request, scope: Scope | None, path: str, *, counts: bool = True
+    ) -> str:
+        """See that `request` may pass; the name of its token.
 
         :param scope: what it wants; None where that does not matter yet.
         :param path: what it is about, for the log; without anything that the client has made up.
-        :raises Problem: 401 without a valid token, 403 where the token is good for other things.
+        :param counts: whether it counts among the requests that the token may make.
+        :raises Problem: 401 without a valid token, 403 where the token is good for other things,
+            429 where it has asked for too much.
         """
         try:
-            self._check(request, scope)
+            name = self._check(request, scope)
+            if counts:
+                self._limit(name)
+            return name
         except Problem as problem:
             if (unsaid := self._lines.may_say()) is not None:
                 _log.info(
@@ -70,7 +93,17 @@ class Guard:
                 )
             raise
 
-    def _check(self, request: Request, scope: Scope | None) -> None:
+    def _limit(self, name: str) -> None:
+        bucket = self._buckets.get(name)
+        if bucket is not None and (seconds := bucket.wait()):
+            raise Problem(
+                429,
+                f"the token {name!r} may make {bucket.rate} requests per second "
+                "(requests_per_second): slow down",
+                headers=(b"Retry-After: %d\r\n" % seconds,),
+            )
+
+    def _check(self, request: Request, scope: Scope | None) -> str:
         header = request.header(b"Authorization")
         found = _BEARER.fullmatch(header)
         given = _digest(found[1] if found else "")
@@ -83,7 +116,7 @@ class Guard:
             wrong = "not one of the server's" if header else "missing"
             raise Problem(
                 401,
-                f"the token is {wrong}: {_HOW}",
+                f"the token is {wrong}: {self._remedy}",
                 headers=(f'WWW-Authenticate: Bearer realm="receiptd"{code}\r\n'.encode(),),
             )
         if scope is not None and scope not in equal[0].scopes:
@@ -96,6 +129,27 @@ class Guard:
                     b'scope="%s"\r\n' % scope.encode(),
                 ),
             )
+        return equal[0].name
+
+
+class _Bucket:
+    """The requests of one token: as many as a second's worth at once, then so many per second."""
+
+    def __init__(self, rate: int, clock: Callable[[], float]) -> None:
+        self.rate = rate
+        self._clock = clock
+        self._left = float(rate)
+        self._filled = clock()
+
+    def wait(self) -> int:
+        """0 for a request that may pass, else the whole seconds to wait before the next one."""
+        now = self._clock()
+        self._left = min(float(self.rate), self._left + (now - self._filled) * self.rate)
+        self._filled = now
+        if self._left >= 1:
+            self._left -= 1
+            return 0
+        return ceil((1 - self._left) / self.rate)
 
 
 class _Lines:

@@ -445,7 +445,7 @@ def test_all_parameters_that_are_no_good_are_named(api):
         "/api/v1/messages/csoft/",
         "/api/v1/messages//A1",
         "/api/v1/messages/csoft/%FF",
-        "/api/v1/rejected/1",
+        "/api/v1/rejected/1/x",
         "/api/v1/openapi.json/x",
     ],
 )

@@ -134,12 +134,14 @@ def test_bad_items_are_kept_each_and_the_good_ones_stored(server):
     items[1000] = {"status": {"name": "OK"}, "to": "4179"}
     items[1999] = "no object"
     before = len(server.rejected())
-    assert sent(server, "/acme", {"results": items}).status == 202
+    body = {"batch": "b-9", "apikey": "a-wrong-key", "results": items}
+    assert sent(server, "/acme", body).status == 202
     assert len(stored(server, "m-")) == 1997
     kept = server.rejected()
     assert len(kept) - before == 3
     raw = {each["raw"] for each in kept}
-    assert {'{"to": "a horse"}', '"no object"'} <= raw
+    around = '{"batch": "b-9", "apikey": "***", "results": [%s]}'
+    assert {around % '{"to": "a horse"}', around % '"no object"'} <= raw
     assert {each["reason"] for each in kept} == {"invalid"}
 
 

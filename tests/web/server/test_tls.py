@@ -395,6 +395,24 @@ def test_a_certificate_that_expires_in_use_hinders_no_other_change(secured, work
     )
 
 
+def test_when_a_certificate_ends_is_measured_and_said_in_time(secured):
+    server, _, authority = secured(days=3)
+    name = "receiptd_tls_certificate_expires_timestamp_seconds"
+
+    def days_left() -> float:
+        page = get(server.port, "/metrics", server.bearer).text
+        return (float(re.findall(rf"^{name} (\S+)$", page, re.MULTILINE)[0]) - time.time()) / 86400
+
+    assert 2.9 < days_left() <= 3
+    answer = get(server.port, "/readyz")
+    assert answer.status == 200
+    assert "\nthe TLS certificate ends at 20" in answer.text
+    authority.issue("receiptd", "server", 60)
+    server.process.send_signal(signal.SIGHUP)
+    wait_until(lambda: days_left() > 59, "the new one is measured")
+    assert "certificate" not in get(server.port, "/readyz").text
+
+
 def valid(port: int, authority: Authority) -> bool:
     try:
         presented(port, authority.client())

@@ -14,9 +14,15 @@ thousand ordinary receipts have two million. One item may be larger, and is sent
 
 
 def encoded_page(
-    found: Page, shape: Callable[[Row], dict[str, Any]], link: Callable[[int], str]
+    found: Page,
+    shape: Callable[[Row], dict[str, Any]],
+    link: Callable[[int], str],
+    last: int | None = None,
 ) -> bytes:
-    """A page with as many of the rows as fit, at least one of them."""
+    """A page with as many of the rows as fit, at least one of them.
+
+    :param last: of a page whose oldest row comes first: the id up to which it goes.
+    """
     items: list[bytes] = []
     size = 0
     next_id = found.next_id
@@ -25,9 +31,12 @@ def encoded_page(
         size += len(item)
         if items and size > LARGEST_BODY:
             next_id = found.rows[number - 1]["id"]
+            last = next_id if last is not None else None
             break
         items.append(item)
     following = _json(link(next_id) if next_id is not None else None)
+    if last is not None:
+        return b'{"items": [%b], "next": %b, "last": %d}\n' % (b", ".join(items), following, last)
     return b'{"items": [%b], "next": %b}\n' % (b", ".join(items), following)
 
 

@@ -1,11 +1,7 @@
-"""The API about events and destinations: the operations of `forward_routes`.
-
-Longer than 300 lines because each operation is a few lines, and they are found in one place.
-"""
+"""The API about destinations: the operations of `forward_routes`, but for the events."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 from urllib.parse import urlencode
@@ -21,11 +17,9 @@ from receiptd.store.database.engine import open_engine
 from receiptd.store.database.errors import StoreAway, StoreError
 from receiptd.store.database.write_turns import WriteTurns
 from receiptd.store.forward_orders import TURN, DeadFilter, NoDestination
-from receiptd.web.api.feeds import check_kept, event_item
 from receiptd.web.api.forward_routes import (
     DeadOrder,
     DeadQuery,
-    EventsQuery,
     ReplayOrder,
     SeekQuery,
 )
@@ -34,12 +28,6 @@ from receiptd.web.problem import PRIVATE, Problem
 from receiptd.web.reader import Reader
 from receiptd.web.server.request import Request
 
-LARGEST_PAGE = 2 * 1024 * 1024
-"""Bytes of events after which a page ends though more were asked for."""
-
-PIECE = 100
-"""Events read at once."""
-
 TURN_TIMEOUT = 5.0
 """Seconds that an order waits for the database's turn to write."""
 
@@ -47,7 +35,7 @@ T = TypeVar("T")
 
 
 class ForwardApi:
-    """Answers what is asked about events and destinations, and gives orders."""
+    """Answers what is asked about destinations, and gives orders."""
 
     def __init__(self, reactor: Any, reader: Reader, database: str) -> None:
         """
@@ -65,39 +53,6 @@ class ForwardApi:
     def stop(self) -> None:
         """End."""
         self._writing.dispose()
-
-    # --- Events
-
-    async def list_events(self, request: Request, query: EventsQuery) -> None:
-        """Events behind a number, oldest first."""
-        wanted = Filter(types=query.types)
-        base = f"{request.path.decode('iso8859-1')}?"
-
-        def read(engine: Engine) -> bytes:
-            check_kept(engine, query.after)
-            with engine.connect() as connection:
-                log = event_reader.log(connection)
-                items: list[bytes] = []
-                at, size = query.after, 0
-                while at < log.last and len(items) < query.limit and size < LARGEST_PAGE:
-                    page = event_reader.page(connection, at, PIECE)
-                    if not page:
-                        break
-                    for event in page:
-                        at = event.id
-                        if wanted.fits(event) or (not query.types and event.receipt is None):
-                            text = event_item(log.store, event)
-                            items.append(text)
-                            size += len(text)
-                            if len(items) == query.limit or size >= LARGEST_PAGE:
-                                break
-                at = max(at, query.after)
-            pairs = [("after", at), ("limit", query.limit), *(("types", t) for t in query.types)]
-            following = base + urlencode(pairs) if at < log.last else None
-            tail = json.dumps({"last": at, "next": following})
-            return b'{"items": [' + b",".join(items) + b"], " + tail[1:].encode() + b"\n"
-
-        _send(request, await self._reader.read(read))
 
     # --- Destinations
 

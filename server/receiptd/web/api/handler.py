@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from typing import Any
-from urllib.parse import parse_qsl, quote, urlencode
+from urllib.parse import quote
 
 from sqlalchemy import Engine
 from twisted.internet.defer import ensureDeferred
@@ -12,31 +12,39 @@ from twisted.internet.defer import ensureDeferred
 from receiptd.config import Endpoint
 from receiptd.pipeline import Busy, Pipeline
 from receiptd.providers import values
+from receiptd.rejected.retry import Rules
 from receiptd.store.messages import MESSAGES, message_json, message_with_receipts
+from receiptd.store.oldest_first import page_after
 from receiptd.store.paging import Row, Source, one_row, page
 from receiptd.store.queries import RECEIPTS, REJECTIONS, ReceiptFilter
 from receiptd.store.rows import receipt_json, rejection_json
 from receiptd.store.schema import receipts
 from receiptd.web.api import openapi, routes
+from receiptd.web.api.answering import Answering
 from receiptd.web.api.bodies import encoded, encoded_page, encoded_timeline
+from receiptd.web.api.events import EventsApi
 from receiptd.web.api.feeds import EventFeed, Feed, ReceiptFeed, check_kept
 from receiptd.web.api.forward import ForwardApi
 from receiptd.web.api.known_names import Names
+from receiptd.web.api.links import link_of_next
 from receiptd.web.api.parameters import (
     ListQuery,
+    MessageQuery,
     MessagesQuery,
     Query,
+    ReceiptQuery,
     ReceiptsQuery,
     RejectedQuery,
     StreamQuery,
     read_query,
 )
+from receiptd.web.api.partial import selecting
 from receiptd.web.api.registration import read_messages
+from receiptd.web.api.rejected import RejectedApi
 from receiptd.web.api.stream import EVENT_STREAM, Streams
-from receiptd.web.api.values import cursor
 from receiptd.web.problem import PRIVATE, PROBLEM, Problem, answer_failure
 from receiptd.web.reader import Reader
-from receiptd.web.server.request import Request, local_address
+from receiptd.web.server.request import Request
 from receiptd.web.token_auth import Guard
 
 JSON = b"application/json"
@@ -61,10 +69,14 @@ class Api:
         guard: Guard,
         database: str,
         endpoints: Sequence[Endpoint],
+        rules: Rules,
+        origins: Sequence[str] = (),
     ) -> None:
         """
         :param database: the store's URL.
         :param endpoints: see `renew`.
+        :param rules: by which rejected posts are tried again.
+        :param origins: see `renew`.
         """
         self._pipeline = pipeline
         self._guard = guard
@@ -76,14 +88,18 @@ class Api:
         self._registering = 0
         self.readers = (self._reader, self._stream_reader)
         self.forward = ForwardApi(reactor, self._reader, database)
-        self.renew(endpoints)
+        self.events = EventsApi(self._reader)
+        self.rejected = RejectedApi(self._reader, database, rules, self.stored)
+        self.renew(endpoints, origins)
 
-    def renew(self, endpoints: Sequence[Endpoint]) -> None:
+    def renew(self, endpoints: Sequence[Endpoint], origins: Sequence[str] = ()) -> None:
         """Go by a new configuration from now on; the guard does so by itself.
 
         :param endpoints: those that are served: what has a name, and by whose national forms a
             phone number may be meant.
+        :param origins: of the web pages that may ask (CORS).
         """
+        self._origins = frozenset(origins)
         self._names = Names.of(endpoints)
         self._document = b""
 
@@ -111,15 +127,20 @@ class Api:
         await self._reader.stop()
         await self._stream_reader.stop()
         self.forward.stop()
+        self.rejected.stop()
 
     def handle(self, request: Request, rest: bytes) -> None:
         """Answer `request`, now or later."""
-        ensureDeferred(self._answer(request, rest)).addErrback(answer_failure, request)
+        answering = Answering(request, self._reader, self._origins, self._reactor)
+        answered = ensureDeferred(self._answer(request, rest, answering))
+        answered.addErrback(answer_failure, request)
 
-    async def _answer(self, request: Request, path: bytes) -> None:
+    async def _answer(self, request: Request, path: bytes, answering: Answering) -> None:
         route = routes.find(path)
         shown = route.path if route is not None else f"{routes.ROOT}..."
-        self._guard.check(request, None, shown)
+        if route is not None and answering.preflight(route.methods):
+            return
+        answering.name = self._guard.check(request, None, shown)
         if route is None:
             raise Problem(
                 404, "nothing is served at this path; /api/v1/openapi.json says what there is"
@@ -129,11 +150,15 @@ class Api:
         if operation is None:
             allowed = ", ".join(route.methods)
             raise Problem(405, f"only {allowed} here", headers=(f"Allow: {allowed}\r\n".encode(),))
-        self._guard.check(request, operation.scope, shown)
+        answering.operation = operation
+        self._guard.check(request, operation.scope, shown, counts=False)
         query = read_query(operation.query, request.query)
-        home = self.forward if hasattr(self.forward, operation.name) else self
-        name = operation.name if home is self.forward else f"_{operation.name}"
-        await getattr(home, name)(request, query, **route.values)
+        for home in (self.forward, self.events, self.rejected):
+            if hasattr(home, operation.name):
+                await getattr(home, operation.name)(request, query, **route.values)
+                return
+        await getattr(self, f"_{operation.name}")(request, query, **route.values)
+        answering.tell(200)  # of a stream, which goes on
 
     # --- What the operations do
 
@@ -184,22 +209,30 @@ class Api:
     ) -> None:
         names = self._names
         wanted = query.wanted(names.regions)
-        link = _link_of_next(request)
+        after = getattr(query, "after", None)
+        link = link_of_next(request, "cursor" if after is None else "after")
         strange = names.strange(query)
+        shape = selecting(shape, query.fields, getattr(query, "raw", True))
 
         def read(engine: Engine) -> bytes:
             names.check(engine, source, type(wanted), strange)
+            if after is not None:
+                found, last = page_after(engine, source, wanted, limit=query.limit, after_id=after)
+                return encoded_page(found, shape, link, last)
             found = page(engine, source, wanted, limit=query.limit, before_id=query.cursor)
             return encoded_page(found, shape, link)
 
         _send(request, await self._reader.read(read))
 
     async def _show_message(
-        self, request: Request, _query: Query, provider: str, message_id: str
+        self, request: Request, query: MessageQuery, provider: str, message_id: str
     ) -> None:
         def read(engine: Engine) -> bytes | None:
             with engine.connect() as connection:
                 found = message_with_receipts(connection, provider, message_id)
+            if found and not query.raw:
+                for each in found["receipts"]:
+                    del each["raw"]
             return encoded_timeline(found) if found else None
 
         possible = max(len(provider), len(message_id)) <= LONGEST_PATH
@@ -213,13 +246,14 @@ class Api:
             )
         _send(request, body)
 
-    async def _show_receipt(self, request: Request, _query: Query, id: str) -> None:
+    async def _show_receipt(self, request: Request, query: ReceiptQuery, id: str) -> None:
         body = None
+        shape = selecting(receipt_json, query.fields, query.raw)
         if id.isascii() and id.isdigit() and len(id) < 20:
 
             def read(engine: Engine) -> bytes | None:
                 row = one_row(engine, receipts, int(id))
-                return encoded(receipt_json(row)) if row is not None else None
+                return encoded(shape(row)) if row is not None else None
 
             body = await self._reader.read(read)
         if body is None:
@@ -259,20 +293,6 @@ class Api:
 
 def _busy() -> Problem:
     return Problem.unavailable("too much waits to be stored: send it again later")
-
-
-def _link_of_next(request: Request) -> Callable[[int], str]:
-    """Gives the URL of the next page: what was asked for, with another cursor."""
-    host = request.header(b"Host") or local_address(request.host)
-    base = f"{request.scheme}://{host}{request.path.decode('iso8859-1')}"
-    pairs = [
-        (name, value)
-        for name, value in parse_qsl(
-            request.query.decode(errors="replace"), keep_blank_values=True
-        )
-        if name != "cursor"
-    ]
-    return lambda number: f"{base}?{urlencode([*pairs, ('cursor', cursor(number))])}"
 
 
 def _send(request: Request, body: bytes) -> None:

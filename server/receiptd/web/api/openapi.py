@@ -11,9 +11,11 @@ from pydantic.json_schema import models_json_schema
 
 from receiptd import __version__
 from receiptd.web.api import shapes
+from receiptd.web.api.examples import EXAMPLES, PROBLEM, new_message
 from receiptd.web.api.known_names import Names
 from receiptd.web.api.operation import Operation
 from receiptd.web.api.parameters import Query
+from receiptd.web.api.partial import PREFIX, partial_schema
 from receiptd.web.api.registration import MOST_MESSAGES, NewMessage
 from receiptd.web.api.routes import OPERATIONS
 
@@ -28,10 +30,11 @@ _ERRORS = {
     410: "The events asked for are deleted.",
     413: "The body is too large.",
     415: "The body is not called application/json.",
+    429: "The token may not make as many requests: wait as Retry-After says.",
     422: "A parameter is unknown or no good, or a message is.",
     503: "The server is busy or the database does not answer: try later.",
 }
-_ALWAYS = (400, 401, 403, 422, 503)
+_ALWAYS = (400, 401, 403, 422, 429, 503)
 
 _PATH_PARAMETERS = {
     "provider": {"type": "string", "minLength": 1},
@@ -50,10 +53,15 @@ def document(names: Names) -> dict[str, Any]:
     )
     schemas: dict[str, Any] = definitions["$defs"]
     schemas["NewMessage"]["properties"]["provider"]["enum"] = list(names.configured)
+    for name in [each.answer.__name__ for each in OPERATIONS if _is_partial(each) and each.answer]:
+        if PREFIX + name not in schemas:
+            partial_schema(schemas, name, _REFERENCE)
     known = {"provider": names.installed, "endpoint": names.endpoints}
+    example = names.configured[0] if names.configured else "csoft"
     paths: dict[str, dict[str, Any]] = {}
     for each in OPERATIONS:
-        paths.setdefault(each.path, {})[each.method.lower()] = _operation(each, schemas, known)
+        found = paths.setdefault(each.path, {})
+        found[each.method.lower()] = _operation(each, schemas, known, new_message(example))
     return {
         "openapi": "3.1.0",
         "info": {
@@ -63,6 +71,7 @@ def document(names: Names) -> dict[str, Any]:
             "license": {"name": "MIT", "identifier": "MIT"},
         },
         "servers": [{"url": "/"}],
+        "tags": [{"name": name, "description": text} for name, text in TAGS.values()],
         "paths": paths,
         "components": {
             "schemas": dict(sorted(schemas.items())),
@@ -71,8 +80,27 @@ def document(names: Names) -> dict[str, Any]:
     }
 
 
+TAGS = {
+    "messages": ("messages", "What applications have sent, and what became of it."),
+    "receipts": ("receipts", "What providers have reported."),
+    "rejected": ("rejected posts", "What was not taken as a receipt."),
+    "events": ("events", "All that happened, in order."),
+    "forward": ("destinations", "Who is told of events, and how that goes."),
+    "openapi.json": ("document", "What there is."),
+}
+"""By what stands behind /api/v1/: the tag's name and what it is about."""
+
+
+def _is_partial(operation: Operation) -> bool:
+    """Whether a query may leave fields of the answer out."""
+    return not {"fields", "raw"}.isdisjoint(operation.query.model_fields)
+
+
 def _operation(
-    operation: Operation, schemas: dict[str, Any], known: Mapping[str, Sequence[str]]
+    operation: Operation,
+    schemas: dict[str, Any],
+    known: Mapping[str, Sequence[str]],
+    message: dict[str, Any],
 ) -> dict[str, Any]:
     parameters = [
         {"name": name, "in": "path", "required": True, "schema": _PATH_PARAMETERS[name]}
@@ -80,6 +108,7 @@ def _operation(
     ]
     found: dict[str, Any] = {
         "operationId": operation.name,
+        "tags": [TAGS[operation.path.split("/")[3]][0]],
         "summary": operation.summary,
         "parameters": [*parameters, *_query_parameters(operation.query, schemas, known)],
         "security": [{"token": [operation.scope]}],
@@ -95,11 +124,14 @@ def _operation(
         },
     }
     if operation.name == "register_messages":
-        message = {"$ref": _REFERENCE.format(model="NewMessage")}
-        several = {"type": "array", "items": message, "maxItems": MOST_MESSAGES}
+        one = {"$ref": _REFERENCE.format(model="NewMessage")}
+        several = {"type": "array", "items": one, "maxItems": MOST_MESSAGES}
+        examples = {"one": {"value": message}, "several": {"value": [message]}}
         found["requestBody"] = {
             "required": True,
-            "content": {"application/json": {"schema": {"anyOf": [message, several]}}},
+            "content": {
+                "application/json": {"schema": {"anyOf": [one, several]}, "examples": examples}
+            },
         }
     if operation.name == "stream_receipts":
         found["parameters"].append(
@@ -113,13 +145,21 @@ def _operation(
     return found
 
 
-_PROBLEM = {"application/problem+json": {"schema": {"$ref": _REFERENCE.format(model="Problem")}}}
+_PROBLEM = {
+    "application/problem+json": {
+        "schema": {"$ref": _REFERENCE.format(model="Problem")},
+        "example": PROBLEM,
+    }
+}
 
 
 def _content(operation: Operation) -> dict[str, Any]:
     if operation.answer is not None:
-        schema = {"$ref": _REFERENCE.format(model=operation.answer.__name__)}
-        return {"application/json": {"schema": schema}}
+        name = operation.answer.__name__
+        schema: dict[str, Any] = {"$ref": _REFERENCE.format(model=name)}
+        if _is_partial(operation):
+            schema = {"anyOf": [schema, {"$ref": _REFERENCE.format(model=PREFIX + name)}]}
+        return {"application/json": {"schema": schema, "example": EXAMPLES[name]}}
     if operation.name == "stream_receipts":
         return {"text/event-stream": {"schema": {"type": "string"}}}
     return {"application/json": {"schema": {"type": "object"}}}

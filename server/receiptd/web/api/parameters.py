@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from functools import cache
-from typing import Any, Literal, TypeVar, get_origin
+from functools import cache, partial
+from typing import Annotated, Any, Literal, TypeVar, get_origin
 from urllib.parse import parse_qsl
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    WithJsonSchema,
+)
 
 from receiptd.forward.filters import Filter
 from receiptd.receipt import Kind, State
 from receiptd.store.messages import MessageFilter
 from receiptd.store.queries import ReceiptFilter, RejectionFilter
+from receiptd.web.api import shapes
 from receiptd.web.api.validation_errors import MOST_ERRORS, findings, summary, unknown
 from receiptd.web.api.values import (
     Cursor,
@@ -21,10 +29,12 @@ from receiptd.web.api.values import (
     Moment,
     Phone,
     Reason,
+    Several,
     Text,
     Verdict,
     Whole,
     YesOrNo,
+    one_of,
 )
 from receiptd.web.problem import Problem
 
@@ -33,6 +43,27 @@ MOST_PARAMETERS = 100
 
 MOST_STRANGE = 10
 """Unknown parameters that are named of one request."""
+
+
+_RECEIPT = tuple(shapes.Receipt.model_fields)
+_REJECTED = tuple(shapes.RejectedPost.model_fields)
+_MESSAGE = tuple(shapes.Message.model_fields)
+
+ReceiptField = Annotated[
+    str,
+    AfterValidator(partial(one_of, _RECEIPT)),
+    WithJsonSchema({"type": "string", "enum": [*_RECEIPT]}),
+]
+RejectedField = Annotated[
+    str,
+    AfterValidator(partial(one_of, _REJECTED)),
+    WithJsonSchema({"type": "string", "enum": [*_REJECTED]}),
+]
+MessageField = Annotated[
+    str,
+    AfterValidator(partial(one_of, _MESSAGE)),
+    WithJsonSchema({"type": "string", "enum": [*_MESSAGE]}),
+]
 
 
 class Query(BaseModel):
@@ -52,6 +83,29 @@ class Paging(Query):
     cursor: Cursor | None = Field(
         default=None, description="Where the page begins: as `next` says it."
     )
+
+
+class _WithRaw(Query):
+    raw: YesOrNo = Field(default=True, description="Whether the post as it came is shown.")
+
+
+_FIELDS = "Show these fields alone: several times, or with commas between them."
+
+
+class ReceiptQuery(_WithRaw):
+    """Of `GET receipts/{id}`."""
+
+    fields: Several[ReceiptField] = Field(default=[], description=_FIELDS)
+
+
+class RejectedPostQuery(_WithRaw):
+    """Of `GET rejected/{id}`."""
+
+    fields: Several[RejectedField] = Field(default=[], description=_FIELDS)
+
+
+class MessageQuery(_WithRaw):
+    """Of `GET messages/{provider}/{message_id}`."""
 
 
 _SINCE = "this time or later, or since so long ago"
@@ -79,8 +133,15 @@ class _Receipts(Query):
         return ReceiptFilter(regions=regions, **_filters(self, _Receipts))
 
 
-class ReceiptsQuery(_Receipts, Paging):
+class ReceiptsQuery(_Receipts, Paging, ReceiptQuery):
     """Of `GET receipts`."""
+
+    after: Whole | None = Field(
+        default=None,
+        description="Those behind the receipt of this id, oldest first; `last` is what to give as "
+        "`after` the next time. Ids are in the order in which receipts are stored, so none is "
+        "left out: begin with 0. It goes before `cursor`.",
+    )
 
 
 class StreamQuery(_Receipts):
@@ -130,13 +191,14 @@ class MessagesQuery(Paging):
     )
     since: Moment | None = Field(default=None, description=f"Registered at {_SINCE}.")
     until: Moment | None = Field(default=None, description=f"Registered {_UNTIL}.")
+    fields: Several[MessageField] = Field(default=[], description=_FIELDS)
 
     def wanted(self, regions: Collection[str | None]) -> MessageFilter:
         """The store's filter; phone numbers may be meant in these regions' national forms."""
         return MessageFilter(regions=regions, **_filters(self, MessagesQuery))
 
 
-class RejectedQuery(Paging):
+class RejectedQuery(Paging, RejectedPostQuery):
     """Of `GET rejected`."""
 
     provider: list[Text] = Field(default=[], description="Of this provider.")
@@ -153,12 +215,11 @@ class RejectedQuery(Paging):
 ListQuery = ReceiptsQuery | MessagesQuery | RejectedQuery
 
 
+_NOT_FILTERS = frozenset({*Paging.model_fields, "fields", "raw", "after"})
+
+
 def _filters(query: Query, model: type[Query]) -> dict[str, Any]:
-    return {
-        name: getattr(query, name)
-        for name in model.model_fields
-        if name not in Paging.model_fields
-    }
+    return {name: getattr(query, name) for name in model.model_fields if name not in _NOT_FILTERS}
 
 
 Q = TypeVar("Q", bound=Query)

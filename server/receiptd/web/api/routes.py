@@ -10,8 +10,11 @@ from receiptd.web.api import shapes
 from receiptd.web.api.forward_routes import FORWARD_OPERATIONS
 from receiptd.web.api.operation import Operation
 from receiptd.web.api.parameters import (
+    MessageQuery,
     MessagesQuery,
+    ReceiptQuery,
     ReceiptsQuery,
+    RejectedPostQuery,
     RejectedQuery,
     StreamQuery,
 )
@@ -45,13 +48,15 @@ OPERATIONS = (
         "/api/v1/messages/{provider}/{message_id}",
         "Show a registered message with its timeline of receipts.",
         shapes.MessageWithReceipts,
+        MessageQuery,
         statuses=(404,),
     ),
     Operation(
         "list_receipts",
         "GET",
         "/api/v1/receipts",
-        "List receipts, newest first.",
+        "List receipts, newest first; with `after`, oldest first, so that an application that "
+        "asks again and again gets each once.",
         shapes.Receipts,
         ReceiptsQuery,
     ),
@@ -73,6 +78,7 @@ OPERATIONS = (
         "/api/v1/receipts/{id}",
         "Show a receipt.",
         shapes.Receipt,
+        ReceiptQuery,
         statuses=(404,),
     ),
     Operation(
@@ -82,6 +88,35 @@ OPERATIONS = (
         "List posts that were not taken as receipts, newest first.",
         shapes.RejectedPosts,
         RejectedQuery,
+    ),
+    Operation(
+        "show_rejected",
+        "GET",
+        "/api/v1/rejected/{id}",
+        "Show a post that was not taken as a receipt.",
+        shapes.RejectedPost,
+        RejectedPostQuery,
+        statuses=(404,),
+    ),
+    Operation(
+        "retry_rejected",
+        "POST",
+        "/api/v1/rejected/{id}/retry",
+        "Read a rejected post again, under today's configuration. Its PIN, token or signature is "
+        "not asked for again: whoever asks for this lets it in. What becomes a receipt keeps its "
+        "time of receiving and leaves the list, in one transaction.",
+        shapes.Retried,
+        scope="write",
+        statuses=(404,),
+    ),
+    Operation(
+        "delete_rejected",
+        "DELETE",
+        "/api/v1/rejected/{id}",
+        "Delete a rejected post for good.",
+        shapes.Deleted,
+        scope="write",
+        statuses=(404,),
     ),
     *FORWARD_OPERATIONS,
     Operation(

@@ -112,9 +112,17 @@ class _Page(_Shape):
 
 
 class Receipts(_Page):
-    """A page of receipts, newest first."""
+    """A page of receipts, newest first; with `after`, oldest first."""
+
+    model_config = ConfigDict(
+        json_schema_extra=lambda schema: schema["properties"]["last"].pop("default")
+    )
 
     items: list[Receipt]
+    last: int = Field(
+        default=0,
+        description="Where `after` was given: the id up to which receipts were looked at.",
+    )
 
 
 class Messages(_Page):
@@ -127,6 +135,48 @@ class RejectedPosts(_Page):
     """A page of rejected posts, newest first."""
 
     items: list[RejectedPost]
+
+
+class RetriedReceipt(_Shape):
+    """A receipt that a rejected post has become."""
+
+    message_id: str | None
+    recipient: str | None
+    state: State
+    verdict: Annotated[
+        str,
+        WithJsonSchema(
+            {
+                "type": "string",
+                "enum": ["accepted", "duplicate", "unknown-message", "wrong-recipient"],
+            }
+        ),
+    ] = Field(description="`duplicate`: it had been stored already.")
+    text: str
+
+
+class Retried(_Shape):
+    """What became of a rejected post that was tried again."""
+
+    id: int
+    result: Annotated[
+        str,
+        WithJsonSchema(
+            {"type": "string", "enum": ["stored", "partly", "ignored", "rejected"]},
+        ),
+    ] = Field(
+        description="`stored`: it has left the list. `partly`: some of its items have; the others "
+        "are on the list, each for itself. `ignored`: it is no receipt and needs to be none; it "
+        "stays. `rejected`: it stays."
+    )
+    text: str = Field(description="Why it, or a part of it, is still rejected.")
+    receipts: list[RetriedReceipt]
+
+
+class Deleted(_Shape):
+    """What was deleted."""
+
+    id: int
 
 
 class RegisteredMessage(_Shape):

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
 from pydantic import (
     AfterValidator,
@@ -15,6 +16,7 @@ from pydantic import (
 )
 
 from receiptd.duration import EXAMPLES, duration
+from receiptd.errors import did_you_mean
 from receiptd.providers import values
 from receiptd.providers.values import LONGEST_IDENTIFIER
 from receiptd.receipt import MOST_PARTS
@@ -56,6 +58,19 @@ def _whole(value: object) -> int:
 def _integer(value: object) -> object:
     # JSON Schema counts 2.0 among the integers.
     return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def _split(value: object) -> object:
+    if isinstance(value, list):
+        return [name for each in value for name in str(each).split(",") if name]
+    return value
+
+
+def one_of(known: Sequence[str], value: str) -> str:
+    """:raises ValueError: where it is none of `known`."""
+    if value not in known:
+        raise ValueError(f"no field is called {values.shown(value)}: {did_you_mean(value, known)}")
+    return value
 
 
 def _yes_or_no(value: object) -> bool:
@@ -176,5 +191,9 @@ Moment = Annotated[
         }
     ),
 ]
+T = TypeVar("T")
+
+Several = Annotated[list[T], BeforeValidator(_split)]
+"""Values that may come several times, or with commas between them."""
 Verdict = Literal["accepted", "unknown-message", "wrong-recipient"]
 Reason = Literal["invalid", "unauthorized", "unreadable"]

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from time import monotonic
 from typing import Any, Generic, NamedTuple, TypeVar
@@ -28,10 +29,8 @@ from receiptd.store.schema import iso
 from receiptd.store.writer import Writer
 from receiptd.web.problem import answer_failure
 from receiptd.web.reader import Reader
-from receiptd.web.receiving.endpoint import refuse_method
-from receiptd.web.receiving.intake import RETRY_AFTER
-from receiptd.web.server.request import Request, refuse_path
-from receiptd.web.server.response import PLAIN
+from receiptd.web.server.request import Request, refuse_method, refuse_path
+from receiptd.web.server.response import PLAIN, RETRY_SOON
 
 KEEP = 1.0
 """Seconds for which what was looked up is good enough."""
@@ -50,6 +49,10 @@ LEAST_FREE = 1024 * 1024
 """Bytes on the spool's disk without which it is full."""
 
 _NO_STORE = (b"Cache-Control: no-store\r\n",)
+
+SOON = timedelta(days=14)
+"""Before a certificate ends, the time from which on that is said: ACME's clients renew one when 30
+days are left."""
 
 T = TypeVar("T")
 
@@ -126,6 +129,8 @@ class Readiness:
         self._spool = Look(reactor, lambda: reader.read(lambda _: _spool_trouble(spool)))
         self._stored_at = float("-inf")
         self._leaving = False
+        self.certificate: Callable[[], datetime] | None = None
+        """Says when the TLS certificate ends (aware); None without TLS."""
 
     def stored(self) -> None:
         """That the writer has just stored something; in any thread."""
@@ -181,6 +186,11 @@ class Readiness:
                 f"{backlog.set_aside} records cannot be stored and are set aside: receiptd spool "
                 "status"
             )
+        if self.certificate is not None:
+            left = (ends := self.certificate()) - datetime.now(UTC)
+            if left < SOON:
+                what = "has ended" if left < timedelta() else "ends"
+                notes.append(f"the TLS certificate {what} at {iso(ends)}: renew it")
         if spool_trouble:
             text = f"the spool cannot be used: {spool_trouble}"
             (notes if database and backlog.since is None else against).append(text)
@@ -234,7 +244,7 @@ class Readyz:
         if state.ready:
             request.answer(200, body, PLAIN, _NO_STORE)
         else:
-            request.answer(503, body, PLAIN, (*_NO_STORE, RETRY_AFTER))
+            request.answer(503, body, PLAIN, (*_NO_STORE, RETRY_SOON))
 
 
 def may_ask(request: Request, rest: bytes) -> bool:

@@ -75,7 +75,7 @@ class MetricsPage:
         from receiptd.web.operating.forward_metrics import families
 
         told = read(folder) if folder is not None else None
-        more = families(told, found or [])
+        more = [*families(told, found or []), _certificate(self._readiness.certificate)]
         page = Exposition(self._metrics, self._total(), self._build, oldest, more)
         body, content_type = page.encoded(request.header(b"Accept"))
         request.answer(200, body, content_type.encode(), (PRIVATE,))
@@ -87,6 +87,19 @@ class MetricsPage:
         # First told, then shown: so nothing is ever shown that a crash would take back.
         self._shared.write(snapshot)
         return Total([snapshot | {"worker": self._shared.worker}, *self._shared.others()])
+
+
+def _certificate(expires: Callable[[], datetime] | None) -> Any:
+    """The family of the TLS certificate's end; without a value where there is no TLS."""
+    from prometheus_client.core import GaugeMetricFamily
+
+    family = GaugeMetricFamily(
+        "receiptd_tls_certificate_expires_timestamp_seconds",
+        "When the certificate of server.tls ends, in seconds since 1970.",
+    )
+    if expires is not None:
+        family.add_metric([], expires().timestamp())
+    return family
 
 
 def destinations(engine: Engine) -> list[Status] | None:

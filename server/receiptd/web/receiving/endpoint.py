@@ -13,10 +13,10 @@ from twisted.python.failure import Failure
 from receiptd.providers import Post, Reply
 from receiptd.receipt import Outcome, Verdict
 from receiptd.web.receiving.auth import TOKEN_FIELD
-from receiptd.web.receiving.intake import MISTAKE, RETRY_AFTER, Intake, Origin, Taken
+from receiptd.web.receiving.intake import MISTAKE, Intake, Origin, Taken
 from receiptd.web.receiving.receipt_log import ReceiptLog
-from receiptd.web.server.request import Request, Unreadable, refuse_path, tell
-from receiptd.web.server.response import PLAIN
+from receiptd.web.server.request import Request, Unreadable, refuse_method, refuse_path
+from receiptd.web.server.response import RETRY_SOON
 
 _log = Logger(namespace="receiptd.web")
 
@@ -177,7 +177,7 @@ class ProviderEndpoint:
     ) -> None:
         headers: tuple[bytes, ...] = ()
         if reply.status == 503:
-            headers = (RETRY_AFTER,)
+            headers = (RETRY_SOON,)
         elif (
             taken.verdicts[0].outcome is Outcome.UNAUTHORIZED
             and self.intake.gate.asks_basic
@@ -204,13 +204,6 @@ def admission(intake: Intake, request: Request, post: Post, path_token: bytes) -
     return intake.gate.admit(request.peer, tokens, request.header(b"Authorization"))
 
 
-def refuse_method(request: Request, allowed: tuple[bytes, ...]) -> None:
-    """405, with what is allowed; a provider that posts in another way is found in the log."""
-    methods = b", ".join(allowed)
-    tell(request, 405, f"only {methods.decode()} here")
-    request.answer(405, b"only " + methods + b" here\n", PLAIN, (b"Allow: " + methods + b"\r\n",))
-
-
 def failed(failure: Failure, request: Request) -> None:
     """Answer a request whose handling failed through a fault of ours."""
     _log.failure(
@@ -219,4 +212,4 @@ def failed(failure: Failure, request: Request) -> None:
         path=request.shown_path,
         request_id=request.request_id,
     )
-    request.answer(503, MISTAKE.text.encode() + b"\n", headers=(RETRY_AFTER,))
+    request.answer(503, MISTAKE.text.encode() + b"\n", headers=(RETRY_SOON,))

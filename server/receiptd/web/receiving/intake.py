@@ -24,7 +24,6 @@ INVALID_LOGIN = Verdict(
     Outcome.UNAUTHORIZED, "the username or the PIN in the post is not the endpoint's"
 )
 NOTHING = Verdict(Outcome.INVALID, "the post carries no receipt")
-RETRY_AFTER = b"Retry-After: 5\r\n"
 
 
 _log = Logger(namespace="receiptd.web")
@@ -52,8 +51,37 @@ class Taken(NamedTuple):
 
 
 MOST_INVALID = 100
-"""Items of one post that are kept for themselves among the rejected; a post with more nonsense
+"""Items of one post that are kept each for itself among the rejected; a post with more nonsense
 is kept as a whole, once."""
+
+
+SEVERAL = "items"
+"""`Rejection.field` of such a post: what was good in it is stored."""
+
+MOST_COPIES = 8
+"""How many times the bytes of a post are kept for its items that are nonsense; each is kept with
+what stands around it."""
+
+
+def pieces_of(raw: bytes, invalid: Sequence[Invalid], *, several: bool) -> list[bytes] | None:
+    """What to keep of each item of a post that is nonsense; None where the post is to be kept as
+    a whole, once.
+
+    :param raw: the post, secrets blanked by name.
+    :param several: whether the post has other items.
+    """
+    if len(invalid) > MOST_INVALID:
+        return None
+    pieces: list[bytes] = []
+    left = MOST_COPIES * len(raw)
+    for each in invalid:
+        if each.alone is None and several:
+            return None
+        pieces.append(raw if each.alone is None else each.alone())
+        left -= len(pieces[-1])
+        if left < 0:
+            return None
+    return pieces
 
 
 class Intake:
@@ -141,12 +169,15 @@ class Intake:
                 return self.reject(origin, raw, NOTHING, "invalid")
             text = self._secrets.blanked_text(ignored[0].text)
             return succeed(Taken((), (Verdict(Outcome.ACCEPTED, text),), "ignored"))
-        kept = [self._keep_item(origin, raw, each) for each in invalid[:MOST_INVALID]]
-        if len(invalid) > MOST_INVALID:
+        pieces = pieces_of(raw, invalid, several=len(items) > 1)
+        if pieces is not None:
+            kept = [
+                self._keep_item(origin, piece, each)
+                for piece, each in zip(pieces, invalid, strict=True)
+            ]
+        else:
             text = f"{len(invalid)} items of this post are nonsense, such as: {invalid[0].text}"
-            kept.append(
-                self.reject(origin, raw, Verdict(Outcome.INVALID, text), "invalid", "body")
-            )
+            kept = [self.reject(origin, raw, Verdict(Outcome.INVALID, text), "invalid", SEVERAL)]
         if receipts:
             stored = self._pipeline.accept(receipts).addCallbacks(
                 lambda verdicts: Taken(receipts, verdicts, invalid=len(invalid)), _busy
@@ -161,9 +192,8 @@ class Intake:
         )
 
     def _keep_item(self, origin: Origin, raw: bytes, item: Invalid) -> Deferred[Taken]:
-        part = raw if item.item is None else item.item
         verdict = Verdict(Outcome.INVALID, item.text)
-        return self.reject(origin, part, verdict, "invalid", item.field)
+        return self.reject(origin, raw, verdict, "invalid", item.field)
 
     def mistaken(self, origin: Origin, raw: bytes, doing: str) -> Deferred[Taken]:
         """Keep a post that a mistake of ours came of, since the provider may never send it again.

@@ -43,10 +43,11 @@ class ReceiptLog:
             if self._log.wants("warn"):
                 text = f"{taken.invalid} items of the post are nonsense, and are kept as such"
                 self._write(self._log.lines.refused(answered, Outcome.INVALID, "warn", text))
-        counts = self._metrics.receipts
+        counts, code = self._metrics.receipts, self._metrics.code
         shown = self._log.wants("info")
         for receipt, verdict in zip(taken.receipts, taken.verdicts, strict=True):
-            counts[endpoint, provider, receipt.kind, receipt.state, verdict.outcome] += 1
+            label = code(endpoint, receipt.code)
+            counts[endpoint, provider, receipt.kind, receipt.state, verdict.outcome, label] += 1
             for field in receipt.unread:
                 self._metrics.unread[endpoint, field[:LONGEST_FIELD]] += 1
             if shown:

@@ -57,6 +57,11 @@ class Material:
     """What the files looked like right before they were read."""
 
 
+def expires(material: Material) -> datetime:
+    """When the certificate that is shown to clients ends (aware, UTC)."""
+    return _certificates(material.tls.certificate, material.certificates)[0].not_valid_after_utc
+
+
 def load(tls: Tls) -> Material:
     """What `tls` says, read from its files.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from itertools import count
 from secrets import token_hex
@@ -52,7 +52,9 @@ class Request:
         "content",
         "fields",
         "gone",
+        "intercept",
         "method",
+        "own_headers",
         "path",
         "producer",
         "query",
@@ -72,6 +74,10 @@ class Request:
         self.producer: Producer | None = None
         """What answers piece by piece, as long as the client reads: a client that has closed its
         sending side has left then."""
+        self.own_headers: Sequence[bytes] = ()
+        """Header lines of whatever it is answered with, each with its CRLF."""
+        self.intercept: Callable[[int, bytes, bytes, Sequence[bytes]], None] | None = None
+        """Is given what `answer` is, once, in its stead; and then calls it, now or later."""
         self._minor = head.minor
         self._id = ""
         self._asker: Asker | None = None
@@ -150,11 +156,19 @@ class Request:
         """
         if self.gone:
             return
+        if self.intercept is not None:
+            intercept, self.intercept = self.intercept, None
+            intercept(status, body, content_type, headers)
+            return
         self.gone = True  # a second answer would be taken for that of the next request
         connection = self.connection
         if self.site.stopping:
             connection.be_last()
-        headers = (b"X-Request-Id: %b\r\n" % self.request_id.encode(), *headers)
+        headers = (
+            b"X-Request-Id: %b\r\n" % self.request_id.encode(),
+            *self.own_headers,
+            *headers,
+        )
         if not connection.persistent:
             headers = (*headers, response.CLOSE)
         elif not self._minor:
@@ -174,7 +188,11 @@ class Request:
         self.producer = producer
         self.connection.persistent = False
         self.site.responses[(200,)] += 1
-        headers = (b"X-Request-Id: %b\r\n" % self.request_id.encode(), *headers)
+        headers = (
+            b"X-Request-Id: %b\r\n" % self.request_id.encode(),
+            *self.own_headers,
+            *headers,
+        )
         self.connection.write(response.head(self._minor, content_type, headers))
 
     def write(self, data: bytes) -> None:
@@ -258,3 +276,10 @@ def tell(request: Request, status: int, why: str) -> None:
         why=why,
         request_id=request.request_id,
     )
+
+
+def refuse_method(request: Request, allowed: tuple[bytes, ...]) -> None:
+    """405, with what is allowed; a provider that posts in another way is found in the log."""
+    methods = b", ".join(allowed)
+    tell(request, 405, f"only {methods.decode()} here")
+    request.answer(405, b"only " + methods + b" here\n", PLAIN, (b"Allow: " + methods + b"\r\n",))

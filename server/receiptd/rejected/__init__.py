@@ -1,0 +1,1 @@
+"""Rejected posts, tried again: read under today's configuration, and stored as receipts."""
