@@ -32,7 +32,7 @@ def earlier(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Engine]:
     config = Config()
     config.set_main_option("script_location", "receiptd:store/migrations")
     config.set_main_option("path_separator", "os")
-    with engine.begin() as connection:
+    with engine.execution_options(any_revision=True).begin() as connection:
         config.attributes["connection"] = connection
         command.upgrade(config, "0002")
         connection.exec_driver_sql(

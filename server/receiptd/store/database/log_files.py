@@ -56,9 +56,10 @@ class LogFiles:
     def lost(self) -> Path | None:
         """The file that is not where it was opened; None where both are, or none is open. None
         too where the database itself is not there, for then they are not missed."""
-        if not self._known or identity(self._database) != self._known_database:
+        opened = self._known  # another thread may forget them meanwhile
+        if not opened or identity(self._database) != self._known_database:
             return None
-        for path, known in zip(self._paths, self._known, strict=True):
+        for path, known in zip(self._paths, opened, strict=True):
             if known is None or identity(path) != known:
                 return path
         return None
