@@ -1,3 +1,3 @@
 """receiptd receives SMS delivery receipts and keeps every one of them."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 ROOT = Path(__file__).parents[2]
 ALERTS = ROOT / "contrib" / "prometheus" / "alerts.yml"
@@ -26,3 +30,12 @@ def expressions(dashboard: dict[str, Any]) -> Iterator[str]:
             yield target["expr"]
     for annotation in dashboard["annotations"]["list"]:
         yield annotation["expr"]
+
+
+def promtool(*arguments: object) -> None:
+    """Run promtool, which has to be content."""
+    program = shutil.which("promtool")
+    if program is None:
+        pytest.skip("promtool is not on this machine (Debian: in the package prometheus)")
+    done = subprocess.run([program, *map(str, arguments)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr

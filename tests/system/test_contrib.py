@@ -5,8 +5,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
-import subprocess
 from collections.abc import Iterator
 from itertools import combinations
 from typing import Any
@@ -14,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from kit.contrib import ALERTS, DASHBOARD, ROOT, VARIABLES, expressions
+from kit.contrib import ALERTS, DASHBOARD, ROOT, VARIABLES, expressions, promtool
 from kit.wire import get
 
 RULE_TESTS = sorted((ROOT / "tests" / "contrib").glob("*.test.yml"))
@@ -43,14 +41,6 @@ def variable_queries(dashboard: dict[str, Any]) -> Iterator[str]:
     for variable in dashboard["templating"]["list"]:
         if variable["type"] == "query":
             yield variable["definition"]
-
-
-def promtool(*arguments: object) -> None:
-    program = shutil.which("promtool")
-    if program is None:
-        pytest.skip("promtool is not on this machine (Debian: in the package prometheus)")
-    done = subprocess.run([program, *map(str, arguments)], capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_promtool_takes_the_rules():

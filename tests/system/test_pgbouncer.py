@@ -18,7 +18,6 @@ from kit.server import stored, wait_until
 from kit.soap import envelope, new_id
 from kit.store import Store, new_engine, receipt
 from kit.wire import get, post
-from receiptd.store.database.engine import open_engine
 from receiptd.store.database.postgresql import STATEMENT_TIMEOUT
 from receiptd.store.retention import Elsewhere, Pruning
 
@@ -57,7 +56,7 @@ def test_posts_registrations_and_reads_go_on_and_nothing_is_spooled(serve, datab
 
 
 def test_every_transaction_has_its_settings_and_leaves_none_behind(database, pgbouncer):
-    engine = open_engine(pgbouncer.url)
+    engine = new_engine(pgbouncer.url)
     asks = text("SELECT current_setting('timezone'), current_setting('statement_timeout')")
     try:
         for _ in range(8):  # more than the driver runs before it prepares a statement

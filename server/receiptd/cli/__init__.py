@@ -14,6 +14,8 @@ import click
 from receiptd import __version__
 from receiptd.cli.api_token import api_token
 from receiptd.cli.check_config import check_config
+from receiptd.cli.completion import completion
+from receiptd.cli.contrib import contrib
 from receiptd.cli.copying import copy
 from receiptd.cli.daemon import forwarder, init, serve, upgrade, worker
 from receiptd.cli.dead_letters import dead
@@ -21,6 +23,7 @@ from receiptd.cli.easysms import easysms_url
 from receiptd.cli.exporting import export
 from receiptd.cli.forward import forward
 from receiptd.cli.group import CommandLine
+from receiptd.cli.health import health
 from receiptd.cli.lists import receipts, rejected
 from receiptd.cli.messages import message
 from receiptd.cli.pruning import prune
@@ -74,8 +77,9 @@ receipts.add_command(import_receipts)
 for command in (dead, replay, replays):
     forward.add_command(command)
 for command in (
-    *(serve, worker, forwarder, init, check_config, api_token),
+    *(serve, worker, forwarder, init, check_config, api_token, health),
     *(message, receipts, rejected, forward, prune, spool),
     *(simulate, try_request, easysms_url),
+    *(contrib, completion),
 ):
     main.add_command(command)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.shell_completion import CompletionItem
 
 from receiptd.cli.options import Command
 from receiptd.errors import did_you_mean
@@ -30,6 +31,13 @@ class OneOf(click.ParamType):  # type: ignore[type-arg]
             remedy = did_you_mean(str(value), self.words)
             self.fail(f"no {what} is called {value!r}: {remedy}", param, ctx)
         return found
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        """For a shell: what the word that was begun may become."""
+        begun = incomplete.lower()
+        return [CompletionItem(word) for word in self.words if word.lower().startswith(begun)]
 
 
 class Phone(click.ParamType):  # type: ignore[type-arg]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import click
 
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 class _OrDestination(click.Command):
     """`simulate destination` is another command."""
 
+    commands: ClassVar = {"destination": destination}
+    """For the manual pages, as of a group."""
+
     def make_context(
         self,
         info_name: str | None,
@@ -38,8 +41,19 @@ class _OrDestination(click.Command):
         return super().make_context(info_name, args, parent, **extra)
 
 
+def _providers(ctx: click.Context, param: click.Parameter, begun: str) -> list[str]:
+    """For a shell: what the word that was begun may become."""
+    from receiptd import providers
+
+    try:
+        known = [*providers.load(), "destination"]
+    except providers.ProviderError:  # the command itself says what is wrong
+        known = []
+    return [name for name in known if name.startswith(begun)]
+
+
 @click.command(cls=_OrDestination, short_help="Post receipts as a provider would.")
-@click.argument("provider", metavar="PROVIDER")
+@click.argument("provider", metavar="PROVIDER", shell_complete=_providers)
 @click.option("--url", required=True, help="Where to post: the endpoint's whole URL.")
 @click.option(
     "--count",

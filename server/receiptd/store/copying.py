@@ -35,7 +35,8 @@ from sqlalchemy import (
 
 from receiptd.store import event_tables
 from receiptd.store.database.errors import StoreError, shown
-from receiptd.store.database.migrating import COPYING, require, revision, set_revision, upgrade
+from receiptd.store.database.migrating import require, revision, set_revision, upgrade
+from receiptd.store.database.revision import ANY, COPYING
 from receiptd.store.schema import REVISION, metadata
 
 RANGE = 2000
@@ -70,7 +71,7 @@ class Copy:
         :param target: opened for writing.
         """
         self._source = source
-        self._target = target
+        self._target = target.execution_options(**{ANY: True})
 
     def begin(self) -> None:
         """Make the target ready, or take up a copy that was begun.

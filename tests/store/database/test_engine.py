@@ -196,7 +196,7 @@ def test_nobody_else_can_lock_what_servers_lock(tmp_path, before):
 
 
 def test_a_limit_of_time_that_others_have_set_stays(new_postgresql_database):
-    url = new_postgresql_database()
+    url = new_postgresql_database(migrated=True)
     asks = text("SELECT current_setting('statement_timeout')")
 
     def limits() -> tuple[object, ...]:

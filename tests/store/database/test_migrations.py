@@ -39,7 +39,7 @@ def bring_to(engine: Engine, revision: str) -> None:
     config = Config()
     config.set_main_option("script_location", "receiptd:store/migrations")
     config.set_main_option("path_separator", "os")
-    with engine.begin() as connection:
+    with engine.execution_options(any_revision=True).begin() as connection:
         config.attributes["connection"] = connection
         command.upgrade(config, revision)
 

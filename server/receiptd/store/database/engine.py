@@ -20,6 +20,7 @@ from sqlalchemy.exc import (
 from receiptd.store.database.errors import StoreError, file_of
 from receiptd.store.database.postgresql import prepare_sessions
 from receiptd.store.database.read_only import let_read
+from receiptd.store.database.revision import ANY, QUERY, check
 
 BUSY_TIMEOUT = 5.0
 """Seconds that SQLite waits for another process's transaction; `?timeout=` in the URL says
@@ -120,8 +121,13 @@ def _prepare_sqlite(connection: Any, _record: Any) -> None:
 
 
 def _begin_immediate(connection: Any) -> None:
-    reads = connection.get_execution_options().get("reads")
-    connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")
+    options = connection.get_execution_options()
+    if options.get("reads"):
+        _begin_deferred(connection)
+        return
+    connection.exec_driver_sql("BEGIN IMMEDIATE")
+    if not options.get(ANY):
+        check(fetch(connection, QUERY, ()), connection.engine.url)
 
 
 def _begin_deferred(connection: Any) -> None:

@@ -5,16 +5,13 @@ from __future__ import annotations
 from sqlalchemy import Connection, Engine, inspect, text
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
-from receiptd import __version__
 from receiptd.store.database.engine import sqlite_file
 from receiptd.store.database.errors import StoreError, cause, may_pass, shown, trouble
+from receiptd.store.database.revision import ANY, QUERY, of_another
 from receiptd.store.schema import REVISION
 
 _FILE_MODE = 0o640
 """Of a new database: it holds people's phone numbers."""
-
-COPYING = "copying"
-"""The revision of a database into which another one is being copied: no server uses it."""
 
 
 def revision(engine: Engine) -> str | None:
@@ -28,7 +25,7 @@ def revision(engine: Engine) -> str | None:
         with engine.execution_options(reads=True).connect() as connection:
             if not inspect(connection).has_table("alembic_version"):
                 return None
-            found = connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
+            found = connection.execute(text(QUERY)).scalar()
             return str(found) if found is not None else None
     except SQLAlchemyError as error:
         raise trouble(engine, error) from error
@@ -50,7 +47,7 @@ def upgrade(engine: Engine) -> str | None:
     if before == REVISION:
         return before
     if before is not None and before > REVISION:
-        raise _of_another_revision(engine, before)
+        raise of_another(before, engine.url)
     from alembic import command
     from alembic.config import Config
 
@@ -59,7 +56,7 @@ def upgrade(engine: Engine) -> str | None:
     config.set_main_option("path_separator", "os")
     try:
         # Patient, since an index of a large table takes its time.
-        with engine.execution_options(patient=True).begin() as connection:
+        with engine.execution_options(patient=True, **{ANY: True}).begin() as connection:
             # Of two servers that start together the second waits above and finds it done here.
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
@@ -80,9 +77,8 @@ def require(engine: Engine) -> None:
     :raises StoreAway: where it does not answer now.
     :raises StoreError: where it does not, with the command that mends it.
     """
-    found = revision(engine)
-    if found != REVISION:
-        raise _of_another_revision(engine, found)
+    if (found := revision(engine)) != REVISION:
+        raise of_another(found, engine.url)
 
 
 def set_revision(connection: Connection, number: str) -> None:
@@ -90,21 +86,3 @@ def set_revision(connection: Connection, number: str) -> None:
     connection.execute(
         text("UPDATE alembic_version SET version_num = :number"), {"number": number}
     )
-
-
-def _of_another_revision(engine: Engine, found: str | None) -> StoreError:
-    """The one advice for a database that this receiptd cannot use as it is."""
-    if found == COPYING:
-        return StoreError(
-            f"{shown(engine.url)}: another database is being copied into this one: finish that "
-            "first, with receiptd db copy --finish"
-        )
-    stands = f"at revision {found}" if found else "empty"
-    text = f"{shown(engine.url)}: the database is {stands}, "
-    if found is not None and found > REVISION:
-        # No command of this version mends it: a newer one has changed the tables.
-        return StoreError(
-            f"{text}and this receiptd ({__version__}) knows revisions up to {REVISION}: a newer "
-            "receiptd has used it; upgrade receiptd to that version or a later one"
-        )
-    return StoreError(f"{text}this receiptd needs {REVISION}: run receiptd db upgrade")

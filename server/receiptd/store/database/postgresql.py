@@ -8,9 +8,12 @@ therefore prepares nothing, and sets what it needs in each transaction.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Engine, event
+from sqlalchemy import Connection, CursorResult, Engine, event
+
+from receiptd.store.database.revision import ANY, QUERY, check
 
 STATEMENT_TIMEOUT = 10.0
 """Seconds that PostgreSQL may take for a statement of those who write, another process's turn
@@ -41,20 +44,36 @@ def prepare_sessions(engine: Engine, *, writes: bool) -> None:
     def begins(connection: Connection) -> None:
         options = connection.get_execution_options()
         takes_turn = writes and not options.get("reads")
-        statements = []
+        statements = []  # each gives a row: behind one that does not, no further result is read
         if connection.info.get(_POOLED):
-            statements.append("SET LOCAL timezone = 'UTC'")
+            statements.append("SELECT set_config('timezone', 'UTC', true)")
             if writes:
                 statements.append(_limit(local=True))
         if takes_turn and options.get("patient"):
-            statements.append("SET LOCAL statement_timeout = 0")
+            statements.append("SELECT set_config('statement_timeout', '0', true)")
         if takes_turn:
             statements.append(f"SELECT pg_advisory_xact_lock({_TURN})")
+        checks = takes_turn and not options.get(ANY)
+        if checks:
+            # A statement of its own: one sees the database as it was before it waited.
+            statements.append(QUERY)
         if statements:
-            connection.exec_driver_sql("; ".join(statements))  # one round trip
+            result = connection.exec_driver_sql("; ".join(statements))  # one round trip
+            if checks:
+                check(_last_rows(result), connection.engine.url)
 
     event.listen(engine, "connect", connected)
     event.listen(engine, "begin", begins)
+
+
+def _last_rows(result: CursorResult[Any]) -> Sequence[Any]:
+    """What the last of several statements gives."""
+    cursor: Any = result.cursor
+    while cursor.nextset():
+        pass
+    rows: Sequence[Any] = cursor.fetchall()
+    result.close()
+    return rows
 
 
 def _limit(*, local: bool) -> str:
