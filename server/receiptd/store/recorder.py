@@ -14,13 +14,14 @@ from sqlalchemy import Connection, Engine
 
 from receiptd.message import Message
 from receiptd.receipt import ACCEPTED, Outcome, Receipt, Rejection, Verdict, distinct
-from receiptd.store.candidates import report_of
+from receiptd.store.candidates import Report, report_of
 from receiptd.store.database.errors import cause
 from receiptd.store.matching import Match, Policy, verdict_of
 from receiptd.store.registering import Registering
 from receiptd.store.rows import RECEIPT_COLUMNS, receipt_row
 from receiptd.store.schema import iso
 from receiptd.store.statements import Statements
+from receiptd.store.statistics import hour_of
 
 
 class Submission(NamedTuple):
@@ -124,6 +125,7 @@ class Recorder:
             rejections = self._missing(connection, rejections)
         if rejections:
             self._rejections(connection, rejections, max(times))
+        self._matching.statistics.flush(connection)
         results: list[Stored] = []
         start = 0
         for submission, texts in zip(batch, registered, strict=True):
@@ -173,10 +175,28 @@ class Recorder:
             ),
         )
         others = self._matching.save(connection, messages.values())
+        self._count(batch, reports, matches, verdicts, [row[_RECEIVED_AT] for row in rows])
         events = self._matching.events
         events.stored(connection, stored)
         events.states(connection, others, self._time(max(times)))
         return verdicts
+
+    def _count(
+        self,
+        batch: list[Receipt],
+        reports: list[Report],
+        matches: list[Match],
+        verdicts: list[Verdict],
+        times: list[Any],
+    ) -> None:
+        """Have statistics count the receipts that are new."""
+        count = self._matching.statistics.receipt
+        hours = {at: hour_of(at) for at in set(times)}
+        for receipt, report, match, verdict, at in zip(
+            batch, reports, matches, verdicts, times, strict=True
+        ):
+            if verdict.outcome is not Outcome.DUPLICATE:
+                count(hours[at], report, receipt.network, receipt.code, match.outcome)
 
     def _find_duplicates(
         self,
@@ -217,6 +237,8 @@ class Recorder:
         statements = self._statements
         rows = [(self._time(each.received_at), *each[1:]) for each in rejections]
         connection.exec_driver_sql(statements.insert_rejection, rows)
+        for each in rejections:
+            self._matching.statistics.rejection(each)
         oldest = self._time(now - timedelta(days=self._quota.days))
         for endpoint, reason in {(each.endpoint, each.reason) for each in rejections}:
             kept = self._quota.invalid if reason == "invalid" else self._quota.unreadable

@@ -1,0 +1,334 @@
+"""The hourly statistics: counted in the transactions that store, so that they agree exactly.
+
+What a transaction changes is added up in memory and written at its end, a few rows whatever the
+load. All transactions that write take turns (see `database.engine`), so a row is read and
+written here without being anybody else's meanwhile.
+
+Codes and networks are bounded: see `statistics_labels`.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from itertools import chain
+from typing import Any, NamedTuple
+
+from sqlalchemy import Connection
+
+from receiptd.receipt import Kind, Rejection, State
+from receiptd.store.database.engine import execute, fetch
+from receiptd.store.delivery_times import bucket, read_times, write_times
+from receiptd.store.networks import counted, network_of
+from receiptd.store.schema import iso
+from receiptd.store.statistics_labels import Labels
+
+_MOST_ROWS = 100
+"""Rows in a statement."""
+
+_RECEIPTS = ("hour", "endpoint", "provider", "kind", "network", "state", "code", "verdict")
+_MESSAGES = ("hour", "provider", "network", "state")
+_REJECTED = ("hour", "endpoint", "reason")
+
+ReceiptKey = tuple[Any, str, str, str, str, str, str, str]
+"""What a row of `statistics_receipts` counts."""
+
+
+class Finished(NamedTuple):
+    """What a finished message is counted under."""
+
+    hour: object
+    provider: str
+    network: str
+    state: str
+    bucket: int
+
+
+def hour_of(at: Any) -> Any:
+    """The hour of a time as the database has it: ISO text on SQLite, else a datetime in UTC."""
+    if isinstance(at, str):
+        return at[:13] + ":00:00.000000Z"
+    return at.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
+
+
+def finished(row: Any) -> Finished | None:
+    """What a row of `messages` is counted under; None as long as it is not finished. It depends on
+    nothing but the row, so that what was counted can be taken back."""
+    if not row.final:
+        return None
+    ended = row.state_at if State(row.state).final else row.gave_up_at
+    begun = row.sent_at or row.registered_at
+    return Finished(
+        hour_of(row.registered_at),
+        row.provider,
+        row.network or "",
+        row.state,
+        bucket(_read(begun), _read(ended)) if ended is not None else 0,
+    )
+
+
+def _read(at: str | datetime) -> datetime:
+    return datetime.fromisoformat(at) if isinstance(at, str) else at
+
+
+def phone_of(kind: str, recipient_key: str | None, sender_key: str | None) -> str | None:
+    """The number of the phone: that of whom a message went to, or who replied."""
+    return sender_key if kind == Kind.REPLY else recipient_key
+
+
+class Statistics:
+    """Counts, in transactions of others: `begin` at the start of each, `flush` before its end."""
+
+    def __init__(self, dialect: str) -> None:
+        """
+        :param dialect: `sqlite` or `postgresql`.
+        """
+        self._text_types = dialect == "sqlite"
+        self._mark = "?" if self._text_types else "%s"
+        self._receipts: Counter[ReceiptKey] = Counter()
+        self._rejected: Counter[tuple[Any, str, str]] = Counter()
+        self._messages: defaultdict[tuple[Any, ...], Counter[int]] = defaultdict(Counter)
+        self._labels = Labels(self._mark)
+        self._boundaries: dict[str, int] = {}
+        self._positions: dict[str, int] = {}
+
+    def begin(self) -> None:
+        """Forget what an earlier transaction has left: it was rolled back."""
+        self._receipts.clear()
+        self._rejected.clear()
+        self._messages.clear()
+        self._positions.clear()
+        self._labels.begin()
+
+    # --- Receipts and rejected posts
+
+    def receipt(
+        self, hour: Any, report: Any, network: str | None, code: str | None, verdict: str
+    ) -> None:
+        """Count a receipt that is new.
+
+        :param report: what matching knows of it (`candidates.Report`).
+        :param hour: in which it was received, as the database has it.
+        """
+        number = report.recipient_key if report.kind is not Kind.REPLY else report.sender_key
+        self._receipts[
+            hour,
+            report.endpoint,
+            report.provider,
+            report.kind,
+            network_of(network, number),
+            report.state,
+            counted(code),
+            verdict,
+        ] += 1
+
+    def adopted(
+        self, connection: Connection, moves: Iterable[tuple[int, Any, Any, str | None, str, str]]
+    ) -> None:
+        """That stored receipts have another verdict.
+
+        :param moves: of each the id, the time of receiving as the database has it, the `Report`,
+            the code, and the verdict until now and from now on.
+        """
+        wanted: Counter[tuple[ReceiptKey, str]] = Counter()
+        for number, at, report, code, before, after in moves:
+            if before == after or not self.is_counted(connection, "receipts", number):
+                continue
+            phone = phone_of(report.kind, report.recipient_key, report.sender_key)
+            key = (
+                hour_of(at),
+                report.endpoint,
+                report.provider,
+                report.kind,
+                network_of(report.network, phone),
+                report.state,
+                counted(code),
+                before,
+            )
+            wanted[key, after] += 1
+        for (key, after), count in wanted.items():
+            for network, code, some in self._take_back(connection, key, count):
+                hour, endpoint, provider, kind, _, state, _, _ = key
+                self._receipts[hour, endpoint, provider, kind, network, state, code, after] += some
+
+    def _take_back(
+        self, connection: Connection, key: ReceiptKey, count: int
+    ) -> list[tuple[str, str, int]]:
+        """Take back `count` receipts; under which networks and codes they were counted.
+
+        That is what would count them today, but for a network derived from the number by another
+        version of the tables: then others of the same verdict give theirs.
+        """
+        hour, endpoint, provider, kind, network, state, code, verdict = key
+        kind, state, verdict = str(kind), str(state), str(verdict)
+        network, code = self._labels.known(
+            connection, "statistics_receipts", hour, endpoint, (network, code)
+        )
+        rows = fetch(
+            connection,
+            "SELECT network, code, count FROM statistics_receipts WHERE hour = {0} "
+            "AND endpoint = {0} AND provider = {0} AND kind = {0} AND state = {0} "
+            "AND verdict = {0} AND count > 0".replace("{0}", self._mark),
+            (hour, endpoint, provider, kind, state, verdict),
+        )
+        rows.sort(key=lambda row: (row[0] != network, row[1] != code, row[0], row[1]))
+        taken: list[tuple[str, str, int]] = []
+        for its_network, its_code, available in rows:
+            some = min(available, count)
+            if not some:
+                break
+            count -= some
+            taken.append((its_network, its_code, some))
+            execute(
+                connection,
+                f"UPDATE statistics_receipts SET count = count - {int(some)} WHERE "
+                + " AND ".join(f"{name} = {self._mark}" for name in _RECEIPTS),
+                (hour, endpoint, provider, kind, its_network, state, its_code, verdict),
+            )
+        return taken
+
+    def rejection(self, rejection: Rejection) -> None:
+        """Count a rejected post."""
+        hour = hour_of(self._time(rejection.received_at))
+        self._rejected[hour, rejection.endpoint, rejection.reason] += 1
+
+    # --- Messages
+
+    def message(
+        self, connection: Connection, number: int, before: Finished | None, after: Finished | None
+    ) -> None:
+        """That the message of this id was counted as `before` and is to be as `after`."""
+        if before == after or not self.is_counted(connection, "messages", number):
+            return
+        for each, delta in ((before, -1), (after, 1)):
+            if each is not None:
+                self._messages[each[:4]][each.bucket] += delta
+
+    def finished_before(self, row: Any) -> None:
+        """Count a row of `messages` that was finished before there were statistics."""
+        each = finished(row)
+        if each is not None:
+            self._messages[each[:4]][each.bucket] += 1
+
+    def is_counted(self, connection: Connection, name: str, number: int) -> bool:
+        """Whether the row of this id is counted: all are but those that an older version stored
+        and `statistics_fill` has not reached yet; it counts them as they are then."""
+        boundary = self._boundaries.get(name)
+        if boundary is None:
+            boundary = self._boundaries[name] = self._fill(connection, name)[1]
+        if number > boundary:
+            return True
+        position = self._positions.get(name)
+        if position is None:
+            position, _ = self._fill(connection, name)
+            self._positions[name] = position
+        return number <= position
+
+    def _fill(self, connection: Connection, name: str) -> tuple[int, int]:
+        found = fetch(
+            connection,
+            f"SELECT position, boundary FROM statistics_fill WHERE name = {self._mark}",
+            (name,),
+        )
+        return (found[0][0], found[0][1]) if found else (0, 0)
+
+    # --- Writing
+
+    def flush(self, connection: Connection) -> None:
+        """Write what was counted."""
+        if self._receipts:
+            self._write_receipts(connection)
+        if self._messages:
+            self._write_messages(connection)
+        if self._rejected:
+            rows = [(*key, count) for key, count in self._rejected.items()]
+            self._add(connection, "statistics_rejected", _REJECTED, rows)
+            self._rejected.clear()
+
+    def _write_receipts(self, connection: Connection) -> None:
+        counts: Counter[ReceiptKey] = Counter()
+        for key, count in self._receipts.items():
+            hour, endpoint, provider, kind, network, state, code, verdict = key
+            network, code = self._labels.admitted(
+                connection, "statistics_receipts", hour, endpoint, (network, code)
+            )
+            # As texts: psycopg writes the name of an enumeration's member, not its value.
+            counts[
+                hour, endpoint, provider, str(kind), network, str(state), code, str(verdict)
+            ] += count
+        rows = [(*key, count) for key, count in counts.items()]
+        self._add(connection, "statistics_receipts", _RECEIPTS, rows)
+        self._receipts.clear()
+
+    def _write_messages(self, connection: Connection) -> None:
+        changes: defaultdict[tuple[Any, ...], Counter[int]] = defaultdict(Counter)
+        for (hour, provider, network, state), times in self._messages.items():
+            (network,) = self._labels.admitted(
+                connection, "statistics_messages", hour, provider, (network,)
+            )
+            counter = changes[hour, provider, network, state]
+            for number, count in times.items():
+                counter[number] += count
+        keys = [key for key, times in changes.items() if any(times.values())]
+        for start in range(0, len(keys), _MOST_ROWS):
+            self._change(connection, {key: changes[key] for key in keys[start:][:_MOST_ROWS]})
+        self._messages.clear()
+
+    def _change(
+        self, connection: Connection, changes: Mapping[tuple[Any, ...], Counter[int]]
+    ) -> None:
+        """Add to rows of `statistics_messages`."""
+        marks = ", ".join([f"({', '.join([self._mark] * len(_MESSAGES))})"] * len(changes))
+        found = fetch(
+            connection,
+            f"WITH wanted (a, b, c, d) AS (VALUES {marks}) SELECT a, b, c, d, times "
+            "FROM wanted CROSS JOIN statistics_messages "
+            "WHERE hour = a AND provider = b AND network = c AND state = d",
+            tuple(chain.from_iterable(changes)),
+        )
+        for *key, times in found:
+            counter = changes[tuple(key)]
+            for number, count in read_times(times).items():
+                counter[number] += count
+        self._upsert(
+            connection,
+            "statistics_messages",
+            (*_MESSAGES, "count", "times"),
+            [(*key, times.total(), write_times(times)) for key, times in changes.items()],
+            f"({', '.join(_MESSAGES)}) DO UPDATE "
+            "SET count = excluded.count, times = excluded.times",
+        )
+
+    def _add(
+        self, connection: Connection, table: str, key: Sequence[str], rows: list[tuple[Any, ...]]
+    ) -> None:
+        """Add to the counts of `table`."""
+        self._upsert(
+            connection,
+            table,
+            (*key, "count"),
+            rows,
+            f"({', '.join(key)}) DO UPDATE SET count = {table}.count + excluded.count",
+        )
+
+    def _upsert(
+        self,
+        connection: Connection,
+        table: str,
+        columns: Sequence[str],
+        rows: list[tuple[Any, ...]],
+        conflict: str,
+    ) -> None:
+        for start in range(0, len(rows), _MOST_ROWS):
+            some = rows[start : start + _MOST_ROWS]
+            marks = ", ".join([f"({', '.join([self._mark] * len(columns))})"] * len(some))
+            execute(
+                connection,
+                f"INSERT INTO {table} ({', '.join(columns)}) VALUES {marks} "
+                f"ON CONFLICT {conflict}",
+                tuple(chain.from_iterable(some)),
+            )
+
+    def _time(self, at: datetime) -> object:
+        return iso(at) if self._text_types else at
