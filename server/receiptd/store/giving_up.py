@@ -20,7 +20,7 @@ from receiptd.store.database.write_turns import WriteTurns
 from receiptd.store.matching import Matching
 from receiptd.store.networks import network_of
 from receiptd.store.schema import iso, messages
-from receiptd.store.statistics import finished
+from receiptd.store.statistics_keys import finished
 
 SHARE = 0.2
 """Of the time, how much this may keep others from writing."""

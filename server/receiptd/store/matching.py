@@ -33,7 +33,8 @@ from receiptd.store.lookup import MOST_KEYS, Lookup
 from receiptd.store.networks import network_of
 from receiptd.store.phone import e164
 from receiptd.store.schema import BUCKET_BITS, iso
-from receiptd.store.statistics import Statistics, finished
+from receiptd.store.statistics import Statistics
+from receiptd.store.statistics_keys import finished
 
 __all__ = ["Match", "Matching", "Policy", "Report", "mismatch_text", "verdict_of"]
 

@@ -14,14 +14,13 @@ from sqlalchemy import Connection, Engine
 
 from receiptd.message import Message
 from receiptd.receipt import ACCEPTED, Outcome, Receipt, Rejection, Verdict, distinct
-from receiptd.store.candidates import Report, report_of
+from receiptd.store.candidates import report_of
 from receiptd.store.database.errors import cause
 from receiptd.store.matching import Match, Policy, verdict_of
 from receiptd.store.registering import Registering
 from receiptd.store.rows import RECEIPT_COLUMNS, receipt_row
 from receiptd.store.schema import iso
 from receiptd.store.statements import Statements
-from receiptd.store.statistics import hour_of
 
 
 class Submission(NamedTuple):
@@ -175,28 +174,12 @@ class Recorder:
             ),
         )
         others = self._matching.save(connection, messages.values())
-        self._count(batch, reports, matches, verdicts, [row[_RECEIVED_AT] for row in rows])
+        at = [row[_RECEIVED_AT] for row in rows]
+        self._matching.statistics.receipts(batch, reports, matches, verdicts, at)
         events = self._matching.events
         events.stored(connection, stored)
         events.states(connection, others, self._time(max(times)))
         return verdicts
-
-    def _count(
-        self,
-        batch: list[Receipt],
-        reports: list[Report],
-        matches: list[Match],
-        verdicts: list[Verdict],
-        times: list[Any],
-    ) -> None:
-        """Have statistics count the receipts that are new."""
-        count = self._matching.statistics.receipt
-        hours = {at: hour_of(at) for at in set(times)}
-        for receipt, report, match, verdict, at in zip(
-            batch, reports, matches, verdicts, times, strict=True
-        ):
-            if verdict.outcome is not Outcome.DUPLICATE:
-                count(hours[at], report, receipt.network, receipt.code, match.outcome)
 
     def _find_duplicates(
         self,

@@ -14,7 +14,7 @@ from receiptd.receipt import State, match_key, spellings
 from receiptd.store.candidates import Candidates, Key, Name, Row, Tracked
 from receiptd.store.matching import Matching
 from receiptd.store.phone import e164
-from receiptd.store.statistics import finished
+from receiptd.store.statistics_keys import finished
 
 _log = Logger(namespace="receiptd.store")
 

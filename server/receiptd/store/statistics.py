@@ -11,21 +11,21 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from itertools import chain
-from typing import Any, NamedTuple
+from typing import Any
 
 from sqlalchemy import Connection
 
-from receiptd.receipt import Kind, Rejection, State
+from receiptd.receipt import Kind, Outcome, Receipt, Rejection, Verdict
+from receiptd.store.candidates import Match, Report
 from receiptd.store.database.engine import execute, fetch
-from receiptd.store.delivery_times import bucket, read_times, write_times
+from receiptd.store.delivery_times import read_times, write_times
 from receiptd.store.networks import counted, network_of
 from receiptd.store.schema import iso
+from receiptd.store.statistics_keys import Finished, finished, hour_of, phone_of
 from receiptd.store.statistics_labels import Labels
-
-_MOST_ROWS = 100
-"""Rows in a statement."""
+from receiptd.store.statistics_upsert import MOST_ROWS, add, upsert
 
 _RECEIPTS = ("hour", "endpoint", "provider", "kind", "network", "state", "code", "verdict")
 _MESSAGES = ("hour", "provider", "network", "state")
@@ -33,48 +33,6 @@ _REJECTED = ("hour", "endpoint", "reason")
 
 ReceiptKey = tuple[Any, str, str, str, str, str, str, str]
 """What a row of `statistics_receipts` counts."""
-
-
-class Finished(NamedTuple):
-    """What a finished message is counted under."""
-
-    hour: object
-    provider: str
-    network: str
-    state: str
-    bucket: int
-
-
-def hour_of(at: Any) -> Any:
-    """The hour of a time as the database has it: ISO text on SQLite, else a datetime in UTC."""
-    if isinstance(at, str):
-        return at[:13] + ":00:00.000000Z"
-    return at.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
-
-
-def finished(row: Any) -> Finished | None:
-    """What a row of `messages` is counted under; None as long as it is not finished. It depends on
-    nothing but the row, so that what was counted can be taken back."""
-    if not row.final:
-        return None
-    ended = row.state_at if State(row.state).final else row.gave_up_at
-    begun = row.sent_at or row.registered_at
-    return Finished(
-        hour_of(row.registered_at),
-        row.provider,
-        row.network or "",
-        row.state,
-        bucket(_read(begun), _read(ended)) if ended is not None else 0,
-    )
-
-
-def _read(at: str | datetime) -> datetime:
-    return datetime.fromisoformat(at) if isinstance(at, str) else at
-
-
-def phone_of(kind: str, recipient_key: str | None, sender_key: str | None) -> str | None:
-    """The number of the phone: that of whom a message went to, or who replied."""
-    return sender_key if kind == Kind.REPLY else recipient_key
 
 
 class Statistics:
@@ -103,12 +61,30 @@ class Statistics:
 
     # --- Receipts and rejected posts
 
+    def receipts(
+        self,
+        batch: Sequence[Receipt],
+        reports: Sequence[Report],
+        matches: Sequence[Match],
+        verdicts: Sequence[Verdict],
+        times: Sequence[object],
+    ) -> None:
+        """Count the receipts of a batch, those that are new.
+
+        :param times: when each was received, as the database has it.
+        """
+        hours = {at: hour_of(at) for at in set(times)}
+        for receipt, report, match, verdict, at in zip(
+            batch, reports, matches, verdicts, times, strict=True
+        ):
+            if verdict.outcome is not Outcome.DUPLICATE:
+                self.receipt(hours[at], report, receipt.network, receipt.code, match.outcome)
+
     def receipt(
-        self, hour: Any, report: Any, network: str | None, code: str | None, verdict: str
+        self, hour: Any, report: Report, network: str | None, code: str | None, verdict: str
     ) -> None:
         """Count a receipt that is new.
 
-        :param report: what matching knows of it (`candidates.Report`).
         :param hour: in which it was received, as the database has it.
         """
         number = report.recipient_key if report.kind is not Kind.REPLY else report.sender_key
@@ -124,7 +100,9 @@ class Statistics:
         ] += 1
 
     def adopted(
-        self, connection: Connection, moves: Iterable[tuple[int, Any, Any, str | None, str, str]]
+        self,
+        connection: Connection,
+        moves: Iterable[tuple[int, Any, Report, str | None, str, str]],
     ) -> None:
         """That stored receipts have another verdict.
 
@@ -136,7 +114,7 @@ class Statistics:
             if before == after or not self.is_counted(connection, "receipts", number):
                 continue
             phone = phone_of(report.kind, report.recipient_key, report.sender_key)
-            key = (
+            key: ReceiptKey = (
                 hour_of(at),
                 report.endpoint,
                 report.provider,
@@ -243,7 +221,7 @@ class Statistics:
             self._write_messages(connection)
         if self._rejected:
             rows = [(*key, count) for key, count in self._rejected.items()]
-            self._add(connection, "statistics_rejected", _REJECTED, rows)
+            add(connection, "statistics_rejected", _REJECTED, rows)
             self._rejected.clear()
 
     def _write_receipts(self, connection: Connection) -> None:
@@ -258,7 +236,7 @@ class Statistics:
                 hour, endpoint, provider, str(kind), network, str(state), code, str(verdict)
             ] += count
         rows = [(*key, count) for key, count in counts.items()]
-        self._add(connection, "statistics_receipts", _RECEIPTS, rows)
+        add(connection, "statistics_receipts", _RECEIPTS, rows)
         self._receipts.clear()
 
     def _write_messages(self, connection: Connection) -> None:
@@ -271,8 +249,8 @@ class Statistics:
             for number, count in times.items():
                 counter[number] += count
         keys = [key for key, times in changes.items() if any(times.values())]
-        for start in range(0, len(keys), _MOST_ROWS):
-            self._change(connection, {key: changes[key] for key in keys[start:][:_MOST_ROWS]})
+        for start in range(0, len(keys), MOST_ROWS):
+            self._change(connection, {key: changes[key] for key in keys[start:][:MOST_ROWS]})
         self._messages.clear()
 
     def _change(
@@ -291,7 +269,7 @@ class Statistics:
             counter = changes[tuple(key)]
             for number, count in read_times(times).items():
                 counter[number] += count
-        self._upsert(
+        upsert(
             connection,
             "statistics_messages",
             (*_MESSAGES, "count", "times"),
@@ -299,36 +277,6 @@ class Statistics:
             f"({', '.join(_MESSAGES)}) DO UPDATE "
             "SET count = excluded.count, times = excluded.times",
         )
-
-    def _add(
-        self, connection: Connection, table: str, key: Sequence[str], rows: list[tuple[Any, ...]]
-    ) -> None:
-        """Add to the counts of `table`."""
-        self._upsert(
-            connection,
-            table,
-            (*key, "count"),
-            rows,
-            f"({', '.join(key)}) DO UPDATE SET count = {table}.count + excluded.count",
-        )
-
-    def _upsert(
-        self,
-        connection: Connection,
-        table: str,
-        columns: Sequence[str],
-        rows: list[tuple[Any, ...]],
-        conflict: str,
-    ) -> None:
-        for start in range(0, len(rows), _MOST_ROWS):
-            some = rows[start : start + _MOST_ROWS]
-            marks = ", ".join([f"({', '.join([self._mark] * len(columns))})"] * len(some))
-            execute(
-                connection,
-                f"INSERT INTO {table} ({', '.join(columns)}) VALUES {marks} "
-                f"ON CONFLICT {conflict}",
-                tuple(chain.from_iterable(some)),
-            )
 
     def _time(self, at: datetime) -> object:
         return iso(at) if self._text_types else at

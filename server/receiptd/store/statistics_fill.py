@@ -20,7 +20,7 @@ from receiptd.store.database.single_run import Task, single_run
 from receiptd.store.database.write_turns import WriteTurns
 from receiptd.store.matching import RECEIPT_COLUMNS, Matching
 from receiptd.store.networks import counted, network_of
-from receiptd.store.statistics import hour_of
+from receiptd.store.statistics_keys import hour_of
 from receiptd.store.statistics_queries import fill
 from receiptd.store.statistics_tables import statistics_fill
 

@@ -1,8 +1,9 @@
 """Which codes and networks the statistics count by themselves.
 
-Providers choose them, so they are bounded. Of each endpoint (of messages: of each provider) an hour counts `MOST_LABELS` of them, and further
-ones as `(other)`: sums stay exact. Which ones these are never changes within an hour: what was
-counted by itself, or as another, always is. So what was counted can be taken back.
+Providers choose them, so they are bounded. Of each endpoint (of messages: of each provider) an
+hour counts `MOST_LABELS` of them, and further ones as `(other)`: sums stay exact. Which ones these
+are never changes within an hour: what was counted by itself, or as another, always is. So what
+was counted can be taken back.
 """
 
 from __future__ import annotations

@@ -1,0 +1,45 @@
+"""Writing rows of statistics: several in one statement, each made or changed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import chain
+from typing import Any
+
+from sqlalchemy import Connection
+
+from receiptd.store.database.engine import execute
+
+MOST_ROWS = 100
+"""Rows in a statement."""
+
+
+def add(
+    connection: Connection, table: str, key: Sequence[str], rows: Sequence[tuple[Any, ...]]
+) -> None:
+    """Add to the counts of `table`.
+
+    :param rows: the values of `key`, and by how much; of each key one.
+    """
+    conflict = f"({', '.join(key)}) DO UPDATE SET count = {table}.count + excluded.count"
+    upsert(connection, table, (*key, "count"), rows, conflict)
+
+
+def upsert(
+    connection: Connection,
+    table: str,
+    columns: Sequence[str],
+    rows: Sequence[tuple[Any, ...]],
+    conflict: str,
+) -> None:
+    """Insert rows into `table`; where one is there already, do what `conflict` says."""
+    mark = "?" if connection.dialect.name == "sqlite" else "%s"
+    row = f"({', '.join([mark] * len(columns))})"
+    for start in range(0, len(rows), MOST_ROWS):
+        some = rows[start : start + MOST_ROWS]
+        execute(
+            connection,
+            f"INSERT INTO {table} ({', '.join(columns)}) VALUES {', '.join([row] * len(some))} "
+            f"ON CONFLICT {conflict}",
+            tuple(chain.from_iterable(some)),
+        )
