@@ -26,6 +26,7 @@ from receiptd.cli.pruning import prune
 from receiptd.cli.replays import replay, replays
 from receiptd.cli.simulation import simulate
 from receiptd.cli.spool import spool
+from receiptd.cli.statistics import stats
 from receiptd.cli.tail import tail
 from receiptd.cli.trying import try_request
 
@@ -68,7 +69,7 @@ for command in (dead, replay, replays):
     forward.add_command(command)
 for command in (
     *(serve, worker, forwarder, init, check_config, api_token),
-    *(message, receipts, rejected, forward, prune, spool),
+    *(message, receipts, rejected, forward, stats, prune, spool),
     *(simulate, try_request, easysms_url),
 ):
     main.add_command(command)

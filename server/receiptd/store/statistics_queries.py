@@ -223,7 +223,9 @@ def _read(
         columns.hour < wanted.until,
         columns["count"] != 0,
     ]
-    conditions += [columns[name].in_(list(values)) for name, values in wanted.only.items()]
+    conditions += [
+        columns[name].in_(list(filter(_storable, values))) for name, values in wanted.only.items()
+    ]
     groups: list[Column[Any]] = [
         columns["hour" if name == "day" else name] for name in wanted.by if name in DIMENSIONS
     ]
@@ -243,6 +245,10 @@ def _read(
             for name in wanted.by
         )
         yield key, found
+
+
+def _storable(text: str) -> bool:
+    return "\0" not in text and not any("\ud800" <= each <= "\udfff" for each in text)
 
 
 def _add_receipts(sums: Sums, row: Any, _by_state: bool) -> None:

@@ -31,6 +31,7 @@ from receiptd.web.api.parameters import (
     read_query,
 )
 from receiptd.web.api.registration import read_messages
+from receiptd.web.api.statistics import StatisticsQuery, answer
 from receiptd.web.api.stream import EVENT_STREAM, Streams
 from receiptd.web.api.values import cursor
 from receiptd.web.problem import PRIVATE, PROBLEM, Problem, answer_failure
@@ -244,6 +245,13 @@ class Api:
             request.answer(200, b"", EVENT_STREAM, (PRIVATE,))
         else:
             await self._streams.open(request, query.wanted(names.regions), after)
+
+    async def _statistics(self, request: Request, query: StatisticsQuery) -> None:
+        names, wanted, strange = self._names, query.wanted(), self._names.strange(query)
+        _send(
+            request,
+            await self._reader.read(lambda engine: answer(engine, wanted, names, strange)),
+        )
 
     async def _openapi(self, request: Request, _query: Query) -> None:
         if not self._document:

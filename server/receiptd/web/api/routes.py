@@ -15,6 +15,7 @@ from receiptd.web.api.parameters import (
     RejectedQuery,
     StreamQuery,
 )
+from receiptd.web.api.statistics import Statistics, StatisticsQuery
 
 ROOT = "/api/"
 
@@ -79,6 +80,15 @@ OPERATIONS = (
         "List posts that were not taken as receipts, newest first.",
         shapes.RejectedPosts,
         RejectedQuery,
+    ),
+    Operation(
+        "statistics",
+        "GET",
+        "/api/v1/statistics",
+        "Add up what was counted by the hour: receipts, finished messages and rejected posts, "
+        "with the delivery rate and the delivery time.",
+        Statistics,
+        StatisticsQuery,
     ),
     *FORWARD_OPERATIONS,
     Operation(
