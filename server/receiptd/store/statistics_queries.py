@@ -32,6 +32,10 @@ MOST_ROWS = 50_000
 _HOUR = timedelta(hours=1)
 
 
+MOST_COUNTED = 2_000_000
+"""Rows that are added up for an answer: some months of a busy server with many networks."""
+
+
 class TooMuch(Exception):
     """More rows are asked for than an answer has."""
 
@@ -135,7 +139,7 @@ def statistics(connection: Connection, wanted: StatisticsFilter) -> dict[str, An
     dimensions. A network also has `country` and `operator` where these are derived from
     numbers; its `network` is null then.
 
-    :raises TooMuch: where that would be more than `MOST_ROWS` items.
+    :raises TooMuch: where that would be more than `MOST_ROWS` items, or takes too long.
     """
     groups: defaultdict[tuple[Any, ...], Sums] = defaultdict(Sums)
     total = Sums()
@@ -165,11 +169,8 @@ def statistics(connection: Connection, wanted: StatisticsFilter) -> dict[str, An
 def fill(connection: Connection) -> Fill:
     """How much is to be counted yet of what an older receiptd stored."""
     columns = statistics_fill.c
-    left = dict(
-        connection.execute(select(columns.name, columns.boundary - columns.position))
-        .tuples()
-        .all()
-    )
+    statement = select(columns.name, (columns.boundary - columns.position).label("rows"))
+    left = {row.name: row.rows for row in connection.execute(statement)}
     return Fill(max(0, left.get("receipts", 0)), max(0, left.get("messages", 0)))
 
 
@@ -238,8 +239,12 @@ def _read(
     else:
         number = func.sum(columns["count"]).label("number")
         statement = select(*grouped, number).where(*conditions).group_by(*grouped)
-    for row in connection.execute(statement):
+    for count, row in enumerate(connection.execute(statement)):
+        if count >= MOST_COUNTED:
+            raise TooMuch("this is too much to add up: ask for fewer hours")
         found = row._mapping
+        if found["number"] is None:
+            continue  # the sum of nothing
         key = tuple(
             found["hour"].date().isoformat() if name == "day" else found[name]
             for name in wanted.by

@@ -19,9 +19,6 @@ from receiptd.web.api.parameters import Query, refused
 from receiptd.web.api.shapes import Shape
 from receiptd.web.api.values import Moment, Reason, Text, Verdict
 
-LONGEST_WINDOW = timedelta(days=400)
-"""How much is added up for one request."""
-
 _DAY = timedelta(days=1)
 
 
@@ -72,20 +69,12 @@ class StatisticsQuery(Query):
     reason: list[Reason] = Field(default=[], description="Why a post was rejected.")
 
     def wanted(self) -> StatisticsFilter:
-        """The store's filter.
-
-        :raises Problem: 422 where it ends before it begins, or is too long.
-        """
+        """The store's filter."""
         until = self.until or datetime.now(UTC)
         try:
             since = self.since or until - _DAY
         except OverflowError:
             since = until
-        if since > until:
-            raise refused([("since", "is later than until")])
-        if until - since > LONGEST_WINDOW:
-            longest = f"{LONGEST_WINDOW.days} days"
-            raise refused([("since", f"is more than {longest} before until: ask for less")])
         only = {name: getattr(self, name) for name in LABELS}
         return StatisticsFilter(
             since=since,
