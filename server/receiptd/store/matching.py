@@ -34,7 +34,7 @@ from receiptd.store.networks import network_of
 from receiptd.store.phone import e164
 from receiptd.store.schema import BUCKET_BITS, iso
 from receiptd.store.statistics import Statistics
-from receiptd.store.statistics_keys import finished
+from receiptd.store.statistics_keys import finished, finished_as
 
 __all__ = ["Match", "Matching", "Policy", "Report", "mismatch_text", "verdict_of"]
 
@@ -157,10 +157,8 @@ class Matching:
             state_at = self._time(now.state_at)
             if final and not each.network:
                 each.network = network_of(None, each.row.recipient_key)
-            after = each.row._replace(
-                state=now.state.value, final=final, state_at=state_at, network=each.network
-            )
-            self.statistics.message(connection, each.id, finished(each.row), finished(after))
+            after = finished_as(each.row, now.state, now.state_at, each.network) if final else None
+            self.statistics.message(connection, each.id, finished(each.row), after)
             rows.append(
                 (
                     now.state.value,

@@ -62,6 +62,31 @@ def named(label: str) -> Named:
 
 def derived(number: str) -> str:
     """The label of a phone number: its country and operator; empty where it has neither."""
+    prefix = number[:_DIGITS]
+    found = _known.get(prefix)
+    if found is None:
+        found = _derived(number)
+        if prefix not in _longer_prefixes():
+            # All numbers that begin so have the same.
+            if len(_known) >= _MOST_PREFIXES:
+                _known.clear()
+            _known[prefix] = found
+    return found
+
+
+_DIGITS = 6
+"""So many digits are known by heart: nearly all operators have no longer prefix."""
+
+_known: dict[str, str] = {}
+
+
+@cache
+def _longer_prefixes() -> frozenset[str]:
+    """What prefixes of operators begin with that have more digits."""
+    return frozenset(each[:_DIGITS] for each in _operators() if len(each) > _DIGITS)
+
+
+def _derived(number: str) -> str:
     operators = _operators()
     for length in range(min(_longest(), len(number)), 2, -1):
         operator = operators.get(number[:length])

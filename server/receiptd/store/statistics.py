@@ -21,7 +21,7 @@ from receiptd.receipt import Kind, Outcome, Receipt, Rejection, Verdict
 from receiptd.store.candidates import Match, Report
 from receiptd.store.database.engine import execute, fetch
 from receiptd.store.delivery_times import read_times, write_times
-from receiptd.store.networks import counted, network_of
+from receiptd.store.networks import counted, derived, network_of
 from receiptd.store.schema import iso
 from receiptd.store.statistics_keys import Finished, finished, hour_of, phone_of
 from receiptd.store.statistics_labels import Labels
@@ -44,7 +44,7 @@ class Statistics:
         """
         self._text_types = dialect == "sqlite"
         self._mark = "?" if self._text_types else "%s"
-        self._receipts: Counter[ReceiptKey] = Counter()
+        self._receipts: dict[ReceiptKey, int] = {}
         self._rejected: Counter[tuple[Any, str, str]] = Counter()
         self._messages: defaultdict[tuple[Any, ...], Counter[int]] = defaultdict(Counter)
         self._labels = Labels(self._mark)
@@ -73,12 +73,31 @@ class Statistics:
 
         :param times: when each was received, as the database has it.
         """
+        counts = self._receipts
         hours = {at: hour_of(at) for at in set(times)}
         for receipt, report, match, verdict, at in zip(
             batch, reports, matches, verdicts, times, strict=True
         ):
-            if verdict.outcome is not Outcome.DUPLICATE:
-                self.receipt(hours[at], report, receipt.network, receipt.code, match.outcome)
+            if verdict.outcome is Outcome.DUPLICATE:
+                continue
+            kind = report.kind
+            network = receipt.network
+            if network:
+                network = counted(network)
+            else:
+                number = report.sender_key if kind is Kind.REPLY else report.recipient_key
+                network = derived(number) if number else ""
+            key = (
+                hours[at],
+                receipt.endpoint,
+                receipt.provider,
+                kind,
+                network,
+                receipt.state,
+                counted(receipt.code),
+                match.outcome,
+            )
+            counts[key] = counts.get(key, 0) + 1
 
     def receipt(
         self, hour: Any, report: Report, network: str | None, code: str | None, verdict: str

@@ -31,13 +31,18 @@ def finished(row: Any) -> Finished | None:
     nothing but the row, so that what was counted can be taken back."""
     if not row.final:
         return None
-    ended = row.state_at if State(row.state).final else row.gave_up_at
+    return finished_as(row, State(row.state), row.state_at, row.network)
+
+
+def finished_as(row: Any, state: State, state_at: Any, network: str | None) -> Finished:
+    """What `finished` says once the row is final and has this state, since then, and network."""
+    ended = state_at if state.final else row.gave_up_at
     begun = row.sent_at or row.registered_at
     return Finished(
         hour_of(row.registered_at),
         row.provider,
-        row.network or "",
-        row.state,
+        network or "",
+        state.value,
         bucket(_read(begun), _read(ended)) if ended is not None else 0,
     )
 

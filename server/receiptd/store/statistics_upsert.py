@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from itertools import chain
 from typing import Any
 
 from sqlalchemy import Connection
 
-from receiptd.store.database.engine import execute
+from receiptd.store.database.engine import execute, execute_many
 
 MOST_ROWS = 100
 """Rows in a statement."""
@@ -33,13 +34,20 @@ def upsert(
     conflict: str,
 ) -> None:
     """Insert rows into `table`; where one is there already, do what `conflict` says."""
-    mark = "?" if connection.dialect.name == "sqlite" else "%s"
-    row = f"({', '.join([mark] * len(columns))})"
+    if connection.dialect.name == "sqlite":
+        # A row at a time: the statement is the same however many there are.
+        execute_many(connection, _statement(table, tuple(columns), conflict, "?", 1), rows)
+        return
     for start in range(0, len(rows), MOST_ROWS):
         some = rows[start : start + MOST_ROWS]
-        execute(
-            connection,
-            f"INSERT INTO {table} ({', '.join(columns)}) VALUES {', '.join([row] * len(some))} "
-            f"ON CONFLICT {conflict}",
-            tuple(chain.from_iterable(some)),
-        )
+        statement = _statement(table, tuple(columns), conflict, "%s", len(some))
+        execute(connection, statement, tuple(chain.from_iterable(some)))
+
+
+@lru_cache
+def _statement(table: str, columns: tuple[str, ...], conflict: str, mark: str, rows: int) -> str:
+    row = f"({', '.join([mark] * len(columns))})"
+    return (
+        f"INSERT INTO {table} ({', '.join(columns)}) VALUES {', '.join([row] * rows)} "
+        f"ON CONFLICT {conflict}"
+    )
