@@ -20,7 +20,7 @@ LONGEST = 64
 DERIVED = "~"
 """Begins a network that is derived from the number: `~GB EE`."""
 
-_MOST_PREFIXES = 100_000
+_MOST_PREFIXES = 50_000
 
 
 class Named(NamedTuple):
@@ -74,7 +74,7 @@ def derived(number: str) -> str:
     return found
 
 
-_DIGITS = 6
+_DIGITS = 7
 """So many digits are known by heart: nearly all operators have no longer prefix."""
 
 _known: dict[str, str] = {}

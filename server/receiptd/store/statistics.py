@@ -27,6 +27,9 @@ from receiptd.store.statistics_keys import Finished, finished, hour_of, phone_of
 from receiptd.store.statistics_labels import Labels
 from receiptd.store.statistics_upsert import MOST_ROWS, add, upsert
 
+_MOST_PLAIN = 1000
+"""Codes that are remembered."""
+
 _RECEIPTS = ("hour", "endpoint", "provider", "kind", "network", "state", "code", "verdict")
 _MESSAGES = ("hour", "provider", "network", "state")
 _REJECTED = ("hour", "endpoint", "reason")
@@ -48,6 +51,7 @@ class Statistics:
         self._rejected: Counter[tuple[Any, str, str]] = Counter()
         self._messages: defaultdict[tuple[Any, ...], Counter[int]] = defaultdict(Counter)
         self._labels = Labels(self._mark)
+        self._plain: set[str] = set()
         self._boundaries: dict[str, int] = {}
         self._positions: dict[str, int] = {}
 
@@ -80,24 +84,29 @@ class Statistics:
         ):
             if verdict.outcome is Outcome.DUPLICATE:
                 continue
-            kind = report.kind
-            network = receipt.network
+            kind, network, code = report.kind, receipt.network, receipt.code
             if network:
                 network = counted(network)
-            else:
-                number = report.sender_key if kind is Kind.REPLY else report.recipient_key
-                network = derived(number) if number else ""
+            elif number := report.sender_key if kind is Kind.REPLY else report.recipient_key:
+                network = derived(number)
             key = (
                 hours[at],
                 receipt.endpoint,
                 receipt.provider,
                 kind,
-                network,
+                network or "",
                 receipt.state,
-                counted(receipt.code),
+                code if code and code in self._plain else self._as_counted(code),
                 match.outcome,
             )
             counts[key] = counts.get(key, 0) + 1
+
+    def _as_counted(self, code: str | None) -> str:
+        """`counted`; remembers the codes that are counted as they are."""
+        label = counted(code)
+        if label == code and len(self._plain) < _MOST_PLAIN:
+            self._plain.add(label)
+        return label
 
     def receipt(
         self, hour: Any, report: Report, network: str | None, code: str | None, verdict: str
@@ -197,6 +206,10 @@ class Statistics:
     ) -> None:
         """That the message of this id was counted as `before` and is to be as `after`."""
         if before == after or not self.is_counted(connection, "messages", number):
+            return
+        if before is None and after is not None:  # nearly all
+            times = self._messages[after[:4]]
+            times[after.bucket] = times.get(after.bucket, 0) + 1
             return
         for each, delta in ((before, -1), (after, 1)):
             if each is not None:
