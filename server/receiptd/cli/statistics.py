@@ -119,7 +119,13 @@ def stats(
       receiptd stats --since 30d --by day,provider,code --csv
     """
     config = load(file, database)
-    from receiptd.store.statistics_queries import StatisticsFilter, TooMuch, fill, statistics
+    from receiptd.store.statistics_queries import (
+        StatisticsFilter,
+        TooMuch,
+        fill,
+        last_hours,
+        statistics,
+    )
 
     until = until or datetime.now(UTC)
     if since > until:
@@ -134,6 +140,12 @@ def stats(
             except TooMuch as error:
                 raise click.UsageError(str(error)) from None
             left = fill(connection)
+            if by == ("endpoint",):
+                _add_silent(found, [each.name for each in config.endpoint], only)
+                last = last_hours(connection, [item["endpoint"] for item in found["items"]])
+                for item in found["items"]:
+                    at = last.get(item["endpoint"])
+                    item["last_hour"] = f"{at:%Y-%m-%dT%H:%M:%SZ}" if at is not None else None
         if not found["items"]:
             check_names(
                 config,
@@ -157,8 +169,24 @@ def stats(
         )
 
 
+def _add_silent(
+    found: Mapping[str, Any], endpoints: Sequence[str], only: Mapping[str, Sequence[str]]
+) -> None:
+    """Add the configured endpoints to which nothing came, where all endpoints are asked for."""
+    there = {item["endpoint"] for item in found["items"]}
+    if any(only.values()) or not (there or endpoints):
+        return
+    nothing = {name: 0 if value == 0 else None for name, value in found["total"].items()}
+    nothing |= dict.fromkeys(("receipts", "rejected"), 0)
+    for name in endpoints:
+        if name not in there:
+            found["items"].append({"endpoint": name, **nothing})
+
+
 def _print_csv(found: Mapping[str, Any]) -> None:
-    names = [*_label_names(found["by"]), *list(found["total"])]
+    names = [*_label_names(found["by"]), *found["total"]]
+    if any("last_hour" in item for item in found["items"]):
+        names.append("last_hour")
     writer = csv.DictWriter(LineFeeds(sys.stdout), names, lineterminator="\r\n")
     writer.writeheader()
     for item in found["items"]:
@@ -179,13 +207,14 @@ def _print_table(found: Mapping[str, Any]) -> None:
     rows = [([_label(item, name) for name in by], item) for item in items]
     if len(items) > 1:
         rows.append((["all", *[""] * (len(by) - 1)] if by else [], found["total"]))
-    main = next((name for name in ("receipts", "messages") if found["total"][name]), "rejected")
+    counts = [name for name in ("receipts", "messages", "rejected") if name in _counted(found)]
+    main = next((name for name in counts if found["total"][name]), counts[0])
     longest = max(item[main] or 0 for item in items)
     headers = [*by]
     cells = [labels for labels, _ in rows]
     for header, cell in _COLUMNS.items():
         shown = [cell(item) for _, item in rows]
-        if any(each not in (None, 0) for each in shown):
+        if header == main or any(each not in (None, 0) for each in shown):
             headers.append(header)
             for row, value in zip(cells, shown, strict=True):
                 row.append(value)
@@ -198,12 +227,21 @@ def _print_table(found: Mapping[str, Any]) -> None:
         say("* derived from the phone numbers, which may have been ported", err=True)
 
 
+def _counted(found: Mapping[str, Any]) -> set[str]:
+    """What the groups can be of."""
+    return {name for name, value in found["total"].items() if value is not None}
+
+
 def _label(item: Mapping[str, Any], name: str) -> object:
-    if name == "hour" and item[name]:
-        return item[name][:16].replace("T", " ")
+    if name == "hour":
+        return _hour(item[name])
     if name == "network" and item["country"]:
         return " ".join(filter(None, (item["country"], item["operator"]))) + " *"
     return item[name]
+
+
+def _hour(text: str | None) -> str | None:
+    return text[:16].replace("T", " ") if text else None
 
 
 def _rate(item: Mapping[str, Any]) -> str | None:
@@ -234,6 +272,7 @@ _COLUMNS = {
     "p50": _time("p50_seconds"),
     "p95": _time("p95_seconds"),
     "rejected": lambda item: item["rejected"],
+    "last receipt": lambda item: _hour(item.get("last_hour")),
 }
 """Headers and what is beneath them; a column in which there is nothing is left out."""
 

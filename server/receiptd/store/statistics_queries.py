@@ -166,6 +166,22 @@ def statistics(connection: Connection, wanted: StatisticsFilter) -> dict[str, An
     }
 
 
+def last_hours(connection: Connection, endpoints: Collection[str]) -> dict[str, datetime]:
+    """The hour of the last receipt of each of these endpoints; those without any are left out."""
+    columns = statistics_receipts.c
+    found = {}
+    for name in filter(_storable, endpoints):
+        statement = (
+            select(columns.hour)
+            .where(columns.endpoint == name, columns["count"] > 0)
+            .order_by(columns.hour.desc())
+            .limit(1)
+        )
+        if (hour := connection.execute(statement).scalar()) is not None:
+            found[name] = hour
+    return found
+
+
 def fill(connection: Connection) -> Fill:
     """How much is to be counted yet of what an older receiptd stored."""
     columns = statistics_fill.c
