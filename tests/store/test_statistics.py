@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -11,110 +11,28 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Engine, select, text
 
+from kit.statistics import agree
 from kit.store import START, Clock, receipt, rejection
 from receiptd.message import Message
 from receiptd.receipt import Kind, State
 from receiptd.store.database.engine import open_engine
-from receiptd.store.delivery_times import bucket, middle, percentile, read_times
+from receiptd.store.delivery_times import bucket, middle, percentile
 from receiptd.store.giving_up import GivingUp
 from receiptd.store.matching import Policy
-from receiptd.store.networks import OTHER, derived, network_of
-from receiptd.store.phone import e164
+from receiptd.store.networks import OTHER, derived
 from receiptd.store.recorder import Quota, Recorder, Submission
 from receiptd.store.registry import Registry
 from receiptd.store.retention import Pruning
-from receiptd.store.schema import messages, receipts, rejected_posts
 from receiptd.store.statistics_fill import FillIn
 from receiptd.store.statistics_labels import MOST_LABELS
 from receiptd.store.statistics_queries import StatisticsFilter, fill, statistics
 from receiptd.store.statistics_tables import (
     statistics_fill,
-    statistics_messages,
-    statistics_receipts,
-    statistics_rejected,
 )
 
 POLICIES = {"soap": Policy(), "cdyne": Policy(region="US")}
 REGIONS = {"csoft": None, "cdyne": "US"}
 EVER = {"since": START - timedelta(days=40000), "until": START + timedelta(days=40000)}
-
-
-def hour(at: datetime) -> datetime:
-    return at.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
-
-
-def counted(engine: Engine, table: Any, *columns: str) -> Counter[tuple[Any, ...]]:
-    """What statistics say, by `columns`."""
-    found: Counter[tuple[Any, ...]] = Counter()
-    with engine.connect() as connection:
-        for row in connection.execute(select(table)).mappings():
-            assert row["count"] >= 0
-            found[tuple(row[each] for each in columns)] += row["count"]
-    return +found
-
-
-def stored_receipts(engine: Engine) -> Counter[tuple[Any, ...]]:
-    """The same of the receipts that are there."""
-    found: Counter[tuple[Any, ...]] = Counter()
-    with engine.connect() as connection:
-        for row in connection.execute(select(receipts)).mappings():
-            phone = row["recipient_key"]
-            if row["kind"] == "reply":
-                region = POLICIES[row["endpoint"]].region
-                phone = e164(row["sender"], region) if row["sender"] else None
-            found[
-                hour(row["received_at"]),
-                row["endpoint"],
-                row["provider"],
-                row["kind"],
-                network_of(row["network"], phone),
-                row["state"],
-                row["code"] or "",
-                row["verdict"],
-            ] += 1
-    return found
-
-
-def stored_messages(engine: Engine) -> Counter[tuple[Any, ...]]:
-    """The same of the messages that are finished, with the time that each took."""
-    found: Counter[tuple[Any, ...]] = Counter()
-    with engine.connect() as connection:
-        for row in connection.execute(select(messages).where(messages.c.final)).mappings():
-            ended = row["state_at"] if State(row["state"]).final else row["gave_up_at"]
-            took = bucket(row["sent_at"] or row["registered_at"], ended)
-            found[
-                hour(row["registered_at"]),
-                row["provider"],
-                row["network"] or "",
-                row["state"],
-                took,
-            ] += 1
-    return found
-
-
-def counted_messages(engine: Engine) -> Counter[tuple[Any, ...]]:
-    found: Counter[tuple[Any, ...]] = Counter()
-    with engine.connect() as connection:
-        for row in connection.execute(select(statistics_messages)).mappings():
-            times = read_times(row["times"])
-            assert row["count"] == sum(times.values())
-            assert all(count > 0 for count in times.values())
-            for number, count in times.items():
-                key = (row["hour"], row["provider"], row["network"], row["state"], number)
-                found[key] += count
-    return found
-
-
-def agree(engine: Engine) -> None:
-    """Statistics and tables say the same."""
-    columns = [each.name for each in statistics_receipts.c if each.name != "count"]
-    assert counted(engine, statistics_receipts, *columns) == stored_receipts(engine)
-    assert counted_messages(engine) == stored_messages(engine)
-    rejected: Counter[tuple[Any, ...]] = Counter()
-    with engine.connect() as connection:
-        for row in connection.execute(select(rejected_posts)).mappings():
-            rejected[hour(row["received_at"]), row["endpoint"], row["reason"]] += 1
-    assert counted(engine, statistics_rejected, "hour", "endpoint", "reason") == rejected
 
 
 # --- the property -------------------------------------------------------------------------------
@@ -228,7 +146,7 @@ def test_statistics_agree_with_the_tables_whatever_is_stored_registered_and_undo
             if kind == "store twice":
                 with engine.begin() as connection:
                     recorders[1 - first].record(connection, batch, times, again=True)
-    agree(engine)
+    agree(engine, POLICIES)
 
 
 # --- one by one ---------------------------------------------------------------------------------
@@ -253,7 +171,7 @@ def test_a_correction_moves_a_finished_message_to_its_new_state(store, engine):
     store.outcomes(receipt("A", state=State.DELIVERED, reported_at=START + timedelta(hours=2)))
     found = summed(engine, "state", provider="csoft")
     assert {each["state"]: each["messages"] for each in found} == {"DELIVERED": 1, "EXPIRED": 0}
-    agree(engine)
+    agree(engine, POLICIES)
 
 
 def test_statistics_stay_when_retention_deletes(open_store, engine):
@@ -296,7 +214,7 @@ def test_registering_a_message_again_with_another_time_counts_it_anew(store, eng
     sent_at = START - timedelta(minutes=10)
     assert store.register(Message("csoft", "A", sent_at=sent_at)) == ["updated"]
     assert store.register(Message("csoft", "A", sent_at=sent_at)) == ["unchanged"]
-    agree(engine)
+    agree(engine, POLICIES)
     (found,) = summed(engine)
     assert found["p50_seconds"] == pytest.approx(600, rel=0.1)
 
@@ -465,7 +383,7 @@ def test_what_an_older_version_stored_is_counted_while_receipts_come(open_store,
     assert not FillIn(engine, POLICIES).run()
     with engine.connect() as connection:
         assert fill(connection).complete
-    agree(engine)
+    agree(engine, POLICIES)
     assert Pruning(engine, START + timedelta(days=1)).run().receipts > 0
 
 
@@ -488,7 +406,7 @@ def test_a_message_without_a_final_state_is_given_up_and_keeps_its_state(open_st
     row = store.message_of("a")
     assert (row.state, bool(row.final), row.gave_up_at) == ("ACCEPTED", True, now)
     assert not store.message_of("b").final
-    agree(engine)
+    agree(engine, POLICIES)
     (found,) = summed(engine, "state", state="ACCEPTED")
     assert (found["messages"], found["messages_given_up"]) == (1, 1)
     # Retention treats it as finished.
@@ -501,10 +419,10 @@ def test_a_receipt_that_comes_after_a_message_was_given_up_still_counts(open_sto
     give_up(engine, START + timedelta(days=1), START + timedelta(days=2))
     store.outcomes(receipt("A", state=State.ENROUTE, reported_at=START))
     assert store.message().final, "an intermediate state does not open it again"
-    agree(engine)
+    agree(engine, POLICIES)
     store.outcomes(receipt("A", state=State.DELIVERED, reported_at=START))
     assert (store.message().state, bool(store.message().final)) == ("DELIVERED", True)
-    agree(engine)
+    agree(engine, POLICIES)
     (found,) = summed(engine)
     assert (found["messages"], found["messages_given_up"]) == (1, 0)
 
@@ -518,7 +436,7 @@ def test_two_processes_give_each_message_up_once(open_store, engine):
         assert give_up(engine, now, now) + give_up(other, now, now) == 1500
     finally:
         other.dispose()
-    agree(engine)
+    agree(engine, POLICIES)
 
 
 def test_what_is_asked_for_by_something_else_is_not_there(store, engine):

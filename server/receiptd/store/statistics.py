@@ -47,7 +47,7 @@ class Statistics:
         """
         self._text_types = dialect == "sqlite"
         self._mark = "?" if self._text_types else "%s"
-        self._receipts: dict[ReceiptKey, int] = {}
+        self._receipts: defaultdict[ReceiptKey, int] = defaultdict(int)
         self._rejected: Counter[tuple[Any, str, str]] = Counter()
         self._messages: defaultdict[tuple[Any, ...], Counter[int]] = defaultdict(Counter)
         self._labels = Labels(self._mark)
@@ -99,7 +99,7 @@ class Statistics:
                 code if code and code in self._plain else self._as_counted(code),
                 match.outcome,
             )
-            counts[key] = counts.get(key, 0) + 1
+            counts[key] += 1
 
     def _as_counted(self, code: str | None) -> str:
         """`counted`; remembers the codes that are counted as they are."""
