@@ -19,12 +19,13 @@ from sqlalchemy import Connection
 
 from receiptd.receipt import Kind, Outcome, Receipt, Rejection, Verdict
 from receiptd.store.candidates import Match, Report
-from receiptd.store.database.engine import execute, fetch
+from receiptd.store.database.engine import fetch
 from receiptd.store.delivery_times import read_times, write_times
 from receiptd.store.networks import counted, derived, network_of
 from receiptd.store.schema import iso
 from receiptd.store.statistics_keys import Finished, finished, hour_of, phone_of
 from receiptd.store.statistics_labels import Labels
+from receiptd.store.statistics_taking_back import ReceiptKey, take_back
 from receiptd.store.statistics_upsert import MOST_ROWS, add, upsert
 
 _MOST_PLAIN = 1000
@@ -33,9 +34,6 @@ _MOST_PLAIN = 1000
 _RECEIPTS = ("hour", "endpoint", "provider", "kind", "network", "state", "code", "verdict")
 _MESSAGES = ("hour", "provider", "network", "state")
 _REJECTED = ("hour", "endpoint", "reason")
-
-ReceiptKey = tuple[Any, str, str, str, str, str, str, str]
-"""What a row of `statistics_receipts` counts."""
 
 
 class Statistics:
@@ -154,45 +152,9 @@ class Statistics:
             )
             wanted[key, after] += 1
         for (key, after), count in wanted.items():
-            for network, code, some in self._take_back(connection, key, count):
+            for network, code, some in take_back(connection, self._labels, key, count):
                 hour, endpoint, provider, kind, _, state, _, _ = key
                 self._receipts[hour, endpoint, provider, kind, network, state, code, after] += some
-
-    def _take_back(
-        self, connection: Connection, key: ReceiptKey, count: int
-    ) -> list[tuple[str, str, int]]:
-        """Take back `count` receipts; under which networks and codes they were counted.
-
-        That is what would count them today, but for a network derived from the number by another
-        version of the tables: then others of the same verdict give theirs.
-        """
-        hour, endpoint, provider, kind, network, state, code, verdict = key
-        kind, state, verdict = str(kind), str(state), str(verdict)
-        network, code = self._labels.known(
-            connection, "statistics_receipts", hour, endpoint, (network, code)
-        )
-        rows = fetch(
-            connection,
-            "SELECT network, code, count FROM statistics_receipts WHERE hour = {0} "
-            "AND endpoint = {0} AND provider = {0} AND kind = {0} AND state = {0} "
-            "AND verdict = {0} AND count > 0".replace("{0}", self._mark),
-            (hour, endpoint, provider, kind, state, verdict),
-        )
-        rows.sort(key=lambda row: (row[0] != network, row[1] != code, row[0], row[1]))
-        taken: list[tuple[str, str, int]] = []
-        for its_network, its_code, available in rows:
-            some = min(available, count)
-            if not some:
-                break
-            count -= some
-            taken.append((its_network, its_code, some))
-            execute(
-                connection,
-                f"UPDATE statistics_receipts SET count = count - {int(some)} WHERE "
-                + " AND ".join(f"{name} = {self._mark}" for name in _RECEIPTS),
-                (hour, endpoint, provider, kind, its_network, state, its_code, verdict),
-            )
-        return taken
 
     def rejection(self, rejection: Rejection) -> None:
         """Count a rejected post."""
