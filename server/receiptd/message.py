@@ -45,6 +45,8 @@ class Message(NamedTuple):
     reference: str | None = None
     parts: int | None = None
     """How many parts a concatenated message has."""
+    sent_at: datetime | None = None
+    """When the application sent it (aware), where it says so; otherwise registration counts."""
 
 
 class Standing(NamedTuple):

@@ -104,6 +104,8 @@ def test_a_message_is_shown_by_the_keys_that_are_used_everywhere(some):
         "final": True,
         "state_at": "2009-06-09T10:52:00Z",
         "price": None,
+        "sent_at": None,
+        "gave_up_at": None,
         "registered_at": "2026-01-01T01:00:00Z",
     }
 
@@ -173,6 +175,8 @@ def test_several_recipients_are_summed_up_as_parts_are(store, engine):
         "final": False,
         "state_at": "2009-06-09T10:57:00Z",
         "price": "0.35",
+        "sent_at": None,
+        "gave_up_at": None,
         "registered_at": message["recipients"][0]["registered_at"],
         "receipts_complete": True,
     }

@@ -98,8 +98,9 @@ def test_what_it_says_of_the_rest_is_so_as_well(tmp_path):
         assert "message 4A2E3C10 of csoft" in read
         assert '"reference": "order 17"' in read
 
-        operator, more, by_http, by_token = blocks("Read back")
+        operator, numbers, more, by_http, by_token = blocks("Read back")
         run(operator, server.port, tmp_path)
+        assert "csoft" in run(numbers, server.port, tmp_path).stdout
         assert told_in_a_while(more, server.port, tmp_path, '"message_id": "4A2E3C10"')
         assert "4A2E3C10" in (tmp_path / "receipts.csv").read_text()
         by_http = told_in_a_while(by_http, server.port, tmp_path, "retry: ")

@@ -12,6 +12,7 @@ from sqlalchemy import select
 from kit.api import call
 from kit.server import wait_until
 from kit.soap import envelope
+from kit.statistics import agree
 from kit.wire import get, post
 from receiptd.receipt import match_key
 from receiptd.store.database.engine import open_engine
@@ -106,6 +107,7 @@ def check(url):
         _, state = ENDS[number % 3]
         message = by_key[match_key(f"M{number}")]
         assert (message.state, message.final) == (state, state != "ENROUTE")
+    agree(url)
     return stored
 
 

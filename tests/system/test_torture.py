@@ -10,6 +10,7 @@ from collections import Counter
 from contextlib import suppress
 
 from kit.server import Server, stored, wait_until
+from kit.statistics import agree
 
 ENVELOPE = (
     '<e:Envelope xmlns:e="http://schemas.xmlsoap.org/soap/envelope/"><e:Body>'
@@ -97,6 +98,7 @@ def test_kill_at_random_moments_under_load(serve, long):
         assert load.refused == []
         server.start()
     check(acknowledged, stored(f"sqlite:///{server.database}"))
+    agree(f"sqlite:///{server.database}")
     print(f"{sum(map(len, acknowledged))} acknowledged in {rounds} rounds: none lost, none twice")
 
 
@@ -147,4 +149,5 @@ def test_kill_while_postgresql_comes_and_goes(serve, own_postgresql, long):
     with suppress(AssertionError):
         wait_until(lambda: len(stored(url)) >= wanted, "the spool is drained")
     check(acknowledged, stored(url))
+    agree(url)
     print(f"{wanted} acknowledged in {rounds} rounds: none refused, none lost, none twice")

@@ -32,6 +32,7 @@ from receiptd.cli.rejected_posts import delete, retry
 from receiptd.cli.replays import replay, replays
 from receiptd.cli.simulation import simulate
 from receiptd.cli.spool import spool
+from receiptd.cli.statistics import stats
 from receiptd.cli.tail import tail
 from receiptd.cli.trying import try_request
 
@@ -78,7 +79,7 @@ for command in (dead, replay, replays):
     forward.add_command(command)
 for command in (
     *(serve, worker, forwarder, init, check_config, api_token, health),
-    *(message, receipts, rejected, forward, prune, spool),
+    *(message, receipts, rejected, forward, stats, prune, spool),
     *(simulate, try_request, easysms_url),
     *(contrib, completion),
 ):

@@ -172,7 +172,7 @@ def _writer(
     return _json(target)
 
 
-class _LineFeeds:
+class LineFeeds:
     """Ends each row of a `csv.writer` with a line feed alone. Before Python 3.13 the writer quotes
     only what is in its line terminator, so that must have the carriage return in it."""
 
@@ -186,7 +186,7 @@ class _LineFeeds:
 
 def _csv(target: IO[str], raw: bool, raw_csv: bool) -> Write:
     columns = [name for name in COLUMNS if raw or name != "raw"]
-    writer = csv.DictWriter(_LineFeeds(target), columns, lineterminator="\r\n")
+    writer = csv.DictWriter(LineFeeds(target), columns, lineterminator="\r\n")
     writer.writeheader()
     to_terminal = target.isatty()
 

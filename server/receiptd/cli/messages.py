@@ -60,7 +60,9 @@ _DETAILS = (
     "price",
     "sender",
     "reference",
+    "sent_at",
     "registered_at",
+    "gave_up_at",
 )
 """What `message show` prints of a message, in this order."""
 
@@ -83,6 +85,11 @@ _DETAILS = (
     metavar="N",
     type=click.IntRange(1, MOST_PARTS),
     help="How many parts it was sent in. Default: what receipts say, otherwise 1.",
+)
+@click.option(
+    "--sent-at",
+    metavar="TIME",
+    help="When it was sent: ISO 8601, UTC unless it has an offset. Default: now.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON array.")
 @config_option
@@ -264,8 +271,15 @@ def _print_message(found: Mapping[str, Any], wide: bool) -> None:
     say()
     if not found["receipts"]:
         say("no receipts yet")
+        _say_given_up(found)
         return
     columns = WIDE_TIMELINE_COLUMNS if wide else TIMELINE_COLUMNS
     print_table(columns, found["receipts"])
+    _say_given_up(found)
     if not found["receipts_complete"]:
         say(f"the newest {len(found['receipts'])} receipts; more with receiptd receipts show")
+
+
+def _say_given_up(found: Mapping[str, Any]) -> None:
+    if found["gave_up_at"]:
+        say(f"gave up at {found['gave_up_at']}: it had had no final state for too long")

@@ -98,6 +98,13 @@ class Store(Table):
         "final and has no receipt left. The limits on rejected posts above still apply.",
         examples=["180d"],
     )
+    unfinished_after: Annotated[timedelta | None, BeforeValidator(span)] = Field(
+        default=None,
+        description="How long after its registration a message without a final state is given "
+        "up, such as 72h or 7d. It keeps its state and counts as finished, so that no alert "
+        "waits for it for ever; a receipt that comes later still counts. Without it, never.",
+        examples=["7d"],
+    )
 
     @field_validator("url")
     @classmethod

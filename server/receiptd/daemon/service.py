@@ -29,6 +29,7 @@ from receiptd.daemon.reloading import checked, warn_of_fixed
 from receiptd.daemon.retention_service import RetentionService
 from receiptd.daemon.rules import policies, quota, retry_rules, spool_folder
 from receiptd.daemon.start_lines import url_of
+from receiptd.daemon.statistics_service import StatisticsService
 from receiptd.log import Log
 from receiptd.metrics.counters import Metrics
 from receiptd.metrics.workers import FOLDER_VARIABLE, Shared
@@ -122,6 +123,10 @@ class Daemon(MultiService):
         self._pipeline = Pipeline(reactor, self._writer.put, config.store.queue)
         self._retention: RetentionService | None = None
         self._keep(config)
+        self._statistics = StatisticsService(
+            reactor, self._engine, policies(config), config.store.unfinished_after
+        )
+        self._statistics.setServiceParent(self)
         self.forward_folder: Callable[[], Path | None] = lambda: (
             Path(os.environ[FOLDER_VARIABLE]) if FOLDER_VARIABLE in os.environ else None
         )
@@ -279,6 +284,7 @@ class Daemon(MultiService):
         self._api.forward.renew(config.forward)
         self._api.rejected.renew(retry_rules(config, self._secrets))
         self._writer.renew(policies=policies(config), regions=config.regions, quota=quota(config))
+        self._statistics.renew(policies(config), config.store.unfinished_after)
         if config.store.keep != self._config.store.keep:
             self._keep(config)
         possible = raise_descriptors(config.server.connections)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Collection, Mapping
+from datetime import datetime
 from typing import TypeVar
 
 from receiptd.errors import did_you_mean
@@ -32,6 +33,9 @@ _ALSO_CALLED = {
     "originator": "sender",
     "ref": "reference",
     "segments": "parts",
+    "sent": "sent_at",
+    "time": "sent_at",
+    "timestamp": "sent_at",
 }
 
 
@@ -78,7 +82,16 @@ def message_of(
         _by_rule("sender", texts.get("sender"), rules.text),
         _by_rule("reference", texts.get("reference"), rules.text),
         _by_rule("parts", integer("parts", texts.get("parts")), rules.parts),
+        _sent_at(texts.get("sent_at")),
     )
+
+
+def _sent_at(value: str | None) -> datetime | None:
+    """:raises Invalid: if it is no time."""
+    try:
+        return None if value is None else rules.sent_at(value)
+    except ValueError as error:
+        raise Invalid("sent_at", f"sent_at {error}") from None
 
 
 def _by_rule(name: str, value: T | None, rule: Callable[[T], T]) -> T | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection
+from datetime import UTC, datetime
 
 from receiptd.errors import did_you_mean
 from receiptd.providers.post import Invalid
@@ -20,6 +21,9 @@ LONGEST_TEXT = 255
 
 LONGEST_PHONE = 64
 """Characters of a phone number, with all that people write between its digits."""
+
+LONGEST_TIME = 64
+"""Characters of a time; ISO 8601 with all its parts has some 35."""
 
 # A character that can be seen: no space, control, soft hyphen, zero-width or direction mark.
 SEEN = r"[^\s\u0000-\u001f\u007f-\u009f\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufeff]"
@@ -87,3 +91,19 @@ def parts(value: int) -> int:
     if not 1 <= value <= MOST_PARTS:
         raise ValueError(f"is {value}: expected 1 to {MOST_PARTS}")
     return value
+
+
+def sent_at(value: str) -> datetime:
+    """When a message was sent: ISO 8601, in UTC where it has no offset.
+
+    :raises ValueError: if it is no such time.
+    """
+    if len(value) > LONGEST_TIME:
+        raise ValueError(f"has {len(value)} characters: no time has more than {LONGEST_TIME}")
+    try:
+        at = datetime.fromisoformat(value.strip().upper())
+        return (at if at.tzinfo else at.replace(tzinfo=UTC)).astimezone(UTC)
+    except (ValueError, OverflowError):
+        raise ValueError(
+            f"is {shown(value)}: expected a time such as 2026-01-31T18:00:00Z"
+        ) from None

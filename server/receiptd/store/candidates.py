@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from receiptd.message import NOTHING_OF_PART, WHOLE, Part, Price, Standing
 from receiptd.receipt import MOST_PARTS, Kind, Outcome, Receipt, State, match_key
+from receiptd.store.networks import DERIVED, counted
 from receiptd.store.phone import e164
 from receiptd.store.schema import iso
 
@@ -47,6 +48,7 @@ class Report(NamedTuple):
     backup: bool = False
     """Whether the message goes on under `linked_key`."""
     last_try: int | None = None
+    network: str | None = None
 
 
 def report_of(receipt: Receipt, policies: Mapping[str, Policy], now: datetime) -> Report:
@@ -67,6 +69,7 @@ def report_of(receipt: Receipt, policies: Mapping[str, Policy], now: datetime) -
         receipt.price,
         receipt.backup,
         receipt.last_try,
+        receipt.network,
     )
 
 
@@ -102,16 +105,23 @@ class Row(NamedTuple):
     progress: str | None
     state: str
     final: bool
+    # times as the database has them: ISO text on SQLite
+    registered_at: object
+    sent_at: object
+    state_at: object
+    gave_up_at: object
+    network: str | None
 
 
 class Tracked:
     """A row of `messages` while receipts are added to it."""
 
-    __slots__ = ("changed", "id", "parts", "progress", "recipient_key", "standing")
+    __slots__ = ("changed", "id", "network", "parts", "progress", "row", "standing")
 
     def __init__(self, row: Row) -> None:
+        self.row = row
         self.id = row.id
-        self.recipient_key = row.recipient_key
+        self.network = row.network
         self.parts = bounded(row.parts)
         self.progress = read_progress(row.progress)
         self.standing = row.state, bool(row.final)
@@ -125,6 +135,9 @@ class Tracked:
         after = before.with_report(Standing(report.state, report.at), report.price)
         if after != before:
             self.progress[number] = after
+            self.changed = True
+        if report.network and (self.network or DERIVED)[0] == DERIVED:
+            self.network = counted(report.network)
             self.changed = True
         if report.parts is not None and report.parts > (self.parts or 0):
             self.parts = report.parts

@@ -23,7 +23,7 @@ _RECEIPT = [column for column in receipts.c if column.name != "raw"]
 _MESSAGE = [
     messages.c[name]
     for name in ("provider", "message_id", "message_key", "recipient", "sender", "reference")
-] + [messages.c.registered_at]
+] + [messages.c.registered_at, messages.c.sent_at, messages.c.gave_up_at]
 
 
 class Log(NamedTuple):
@@ -96,6 +96,8 @@ def _event(row: Any, raw: bool) -> Event:
                 lanes[f"{provider} {key}"] = None
     if row["m_message_id"] is not None:
         of_message = {each.name: row[f"m_{each.name}"] for each in _MESSAGE}
+        if not row["final"] or (of_message["gave_up_at"] or row["at"]) > row["at"]:
+            of_message["gave_up_at"] = None  # that was later
         message = message_json(of_message | {name: row[name] for name in _SNAPSHOT})
         lanes[f"{of_message['provider']} {of_message['message_key']}"] = None
     return Event(

@@ -27,8 +27,11 @@ from receiptd.store.candidates import (
 )
 from receiptd.store.events import EventWriter
 from receiptd.store.lookup import MOST_KEYS, Lookup
+from receiptd.store.networks import network_of
 from receiptd.store.phone import e164
 from receiptd.store.schema import BUCKET_BITS, iso
+from receiptd.store.statistics import Statistics
+from receiptd.store.statistics_keys import finished, finished_as
 
 __all__ = ["Match", "Matching", "Policy", "Report"]
 
@@ -46,6 +49,7 @@ class Matching:
         # Providers whose first message was registered in the latest transaction.
         self._first: set[str] = set()
         self.events = EventWriter(engine.dialect.name)
+        self.statistics = Statistics(engine.dialect.name)
         self._at: object = None
         self.adopted = 0
         """Receipts that messages were found for when these were registered."""
@@ -57,6 +61,7 @@ class Matching:
         :param now: when what the transaction does has happened, for its events.
         """
         self._at = self._time(now)
+        self.statistics.begin()
         self._on -= self._first
         self._first.clear()
 
@@ -142,24 +147,32 @@ class Matching:
             if not each.changed:
                 continue
             now = progress(each.progress, each.parts)
-            if (now.state.value, now.final) != each.standing:
+            # One that was given up stays so, until a receipt says better.
+            final = now.final or each.row.gave_up_at is not None
+            if (now.state.value, final) != each.standing:
                 others.append(each.id)
+            state_at = self._time(now.state_at)
+            if final and not each.network:
+                each.network = network_of(None, each.row.recipient_key)
+            after = finished_as(each.row, now.state, now.state_at, each.network) if final else None
+            self.statistics.message(connection, each.id, finished(each.row), after)
             rows.append(
                 (
                     now.state.value,
-                    now.final,
-                    self._time(now.state_at),
+                    final,
+                    state_at,
                     now.delivered,
                     self._price(now.price),
                     each.parts,
                     write_progress(each.progress),
+                    each.network,
                     each.id,
                 )
             )
         if rows:
             connection.exec_driver_sql(
                 "UPDATE messages SET state = {0}, final = {0}, state_at = {0}, delivered = {0}, "
-                "price = {0}, parts = {0}, progress = {0} WHERE id = {0}".replace(
+                "price = {0}, parts = {0}, progress = {0}, network = {0} WHERE id = {0}".replace(
                     "{0}", self._lookup.mark
                 ),
                 rows,
@@ -209,11 +222,12 @@ class Matching:
         )
         if not found:
             return
-        reports = [self._report(row) for row in found]
+        reports = [self.report_of(row) for row in found]
         candidates = self._lookup.candidates(connection, [keys_of(each) for each in reports])
         tracked: dict[int, Tracked] = {}
         adopted = []
         changes = []
+        verdicts = []
         for row, report in zip(found, reports, strict=True):
             outcome, message = candidates.find(report)
             if message is not None:
@@ -224,6 +238,9 @@ class Matching:
             reference = message.id if message is not None else None
             if reference is not None or outcome.value != row.verdict:
                 changes.append((outcome.value, reference, row.id))
+            verdicts.append(
+                (row.id, row.received_at, report, row.code, row.verdict, outcome.value)
+            )
         self.adopted += len(adopted)
         if changes:
             connection.exec_driver_sql(
@@ -232,6 +249,7 @@ class Matching:
                 ),
                 changes,
             )
+        self.statistics.adopted(connection, verdicts)
         self.add(connection, tracked, adopted)
         others = self.save(connection, tracked.values())
         linked = sorted(number for _, reference, number in changes if reference is not None)
@@ -250,7 +268,7 @@ class Matching:
         found: dict[int, Any] = {}
         for column in ("message_key", "linked_key"):
             rows = connection.exec_driver_sql(
-                f"SELECT {_RECEIPT_COLUMNS} FROM receipts "
+                f"SELECT {RECEIPT_COLUMNS} FROM receipts "
                 f"WHERE (id >> {BUCKET_BITS}) IN ({', '.join(map(str, buckets))}) "
                 f"AND {column} IN ({marks}) AND provider = {self._lookup.mark} "
                 "AND message_ref IS NULL ORDER BY id",
@@ -259,7 +277,8 @@ class Matching:
             found |= {row.id: row for row in rows}
         return list(found.values())
 
-    def _report(self, row: Any) -> Report:
+    def report_of(self, row: Any) -> Report:
+        """What matching knows of a stored receipt: a row of `RECEIPT_COLUMNS`."""
         kind = Kind(row.kind)
         sender_key = None
         if kind is Kind.REPLY and row.sender:
@@ -278,6 +297,7 @@ class Matching:
             bounded(row.parts),
             Decimal(row.price) if row.price is not None else None,
             last_try=row.last_try,
+            network=row.network,
         )
 
     def _time(self, at: datetime | None) -> object:
@@ -292,7 +312,7 @@ class Matching:
 
 
 _NO_POLICY = Policy()
-_RECEIPT_COLUMNS = (
+RECEIPT_COLUMNS = (
     "id, endpoint, provider, kind, message_key, linked_key, recipient_key, sender, state, "
-    "reported_at, received_at, part, parts, price, verdict, last_try"
+    "reported_at, received_at, part, parts, price, verdict, last_try, network, code"
 )

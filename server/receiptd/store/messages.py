@@ -147,6 +147,8 @@ def message_json(row: Mapping[str, Any]) -> dict[str, Any]:
         "final": bool(row["final"]),
         "state_at": time(row["state_at"]),
         "price": str(row["price"]) if row["price"] is not None else None,
+        "sent_at": time(row["sent_at"]),
+        "gave_up_at": time(row["gave_up_at"]),
         "registered_at": time(row["registered_at"]),
     }
 
@@ -159,7 +161,8 @@ def summed_up(recipients: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """
     if len(recipients) == 1:
         return recipients[0]
-    state, final, at = together([_standing(each) for each in recipients])
+    state, _, at = together([_standing(each) for each in recipients])
+    final = all(each["final"] for each in recipients)  # also where one was given up
     prices = [Decimal(each["price"]) for each in recipients if each["price"] is not None]
     return {
         "provider": recipients[0]["provider"],
@@ -173,6 +176,8 @@ def summed_up(recipients: Sequence[dict[str, Any]]) -> dict[str, Any]:
         "final": final,
         "state_at": time(at),
         "price": str(sum(prices[1:], prices[0])) if prices else None,
+        "sent_at": recipients[0]["sent_at"],
+        "gave_up_at": max(each["gave_up_at"] or "" for each in recipients) or None,
         "registered_at": recipients[0]["registered_at"],
         "recipients": [
             {name: value for name, value in each.items() if name not in _OF_IDENTIFIER}

@@ -137,6 +137,7 @@ class Recorder:
             rejections = self._missing(connection, rejections)
         if rejections:
             self._rejections(connection, rejections, max(times))
+        self._matching.statistics.flush(connection)
         results: list[Stored] = []
         start = 0
         for submission, texts in zip(batch, registered, strict=True):
@@ -191,6 +192,8 @@ class Recorder:
             ),
         )
         others = self._matching.save(connection, messages.values())
+        at = [row[_RECEIVED_AT] for row in rows]
+        self._matching.statistics.receipts(batch, reports, matches, verdicts, at)
         events = self._matching.events
         events.stored(connection, stored)
         events.states(connection, others, self._time(max(times)))
@@ -235,6 +238,8 @@ class Recorder:
         statements = self._statements
         rows = [(self._time(each.received_at), *each[1:]) for each in rejections]
         connection.exec_driver_sql(statements.insert_rejection, rows)
+        for each in rejections:
+            self._matching.statistics.rejection(each)
         oldest = self._time(now - timedelta(days=self._quota.days))
         come: defaultdict[tuple[str, str], list[int]] = defaultdict(list)
         for each in rejections:

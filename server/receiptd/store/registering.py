@@ -14,6 +14,7 @@ from receiptd.receipt import State, match_key, spellings
 from receiptd.store.candidates import Candidates, Key, Name, Row, Tracked
 from receiptd.store.matching import Matching
 from receiptd.store.phone import e164
+from receiptd.store.statistics_keys import finished
 
 _log = Logger(namespace="receiptd.store")
 
@@ -38,6 +39,7 @@ class Registering(Matching):
             `unchanged`.
         """
         self._at = self._time(now)
+        self.statistics.begin()
         for provider in {message.provider for message in messages}:
             added = connection.exec_driver_sql(
                 "INSERT INTO matching (provider, since) VALUES ({0}, {0}) "
@@ -67,6 +69,7 @@ class Registering(Matching):
         if fresh.messages:
             self._insert(connection, fresh.messages, now)
             self._adopt(connection, {key[:2] for key in fresh.messages})
+        self.statistics.flush(connection)
         return results
 
     def _ask_region(self, keys: Sequence[Key], regions: Mapping[str, str | None]) -> None:
@@ -90,8 +93,8 @@ class Registering(Matching):
         registered_at = self._time(now)
         connection.exec_driver_sql(
             "INSERT INTO messages (registered_at, provider, message_id, message_key, recipient, "
-            "recipient_key, sender, reference, parts, state, final, delivered) VALUES "
-            "({0}, {0}, {0}, {0}, {0}, {0}, {0}, {0}, {0}, {0}, {0}, {0})".replace(
+            "recipient_key, sender, reference, parts, sent_at, state, final, delivered) VALUES "
+            "({0}, {0}, {0}, {0}, {0}, {0}, {0}, {0}, {0}, {0}, {0}, {0}, {0})".replace(
                 "{0}", self._lookup.mark
             ),
             [
@@ -105,6 +108,7 @@ class Registering(Matching):
                     message.sender,
                     message.reference,
                     message.parts,
+                    self._time(message.sent_at),
                     State.ENROUTE.value,
                     False,
                     0,
@@ -116,17 +120,21 @@ class Registering(Matching):
     def _update(self, connection: Connection, message: Message, key: Key, row: Row) -> bool:
         """Take over what differs; whether anything did. A row for any recipient becomes that of
         the message's recipient."""
-        changes = _changes(message, row)
+        changes = self._changes_of(message, row)
         named = bool(key[2]) and not row.recipient_key
         if named:
             changes |= {"recipient": message.recipient, "recipient_key": key[2]}
         if not changes:
             return False
+        (row,) = self._lookup.rows(connection, [_key(row)]).values()  # as it is by now
         assignments = ", ".join(f"{name} = {self._lookup.mark}" for name in changes)
         connection.exec_driver_sql(
             f"UPDATE messages SET {assignments} WHERE id = {self._lookup.mark}",
             (*changes.values(), row.id),
         )
+        if "sent_at" in changes:
+            before, row = row, row._replace(sent_at=changes["sent_at"])
+            self.statistics.message(connection, row.id, finished(before), finished(row))
         if "parts" in changes:
             tracked = Tracked(row)
             tracked.parts, tracked.changed = message.parts, True
@@ -134,6 +142,12 @@ class Registering(Matching):
         if named:
             self._let_go(connection, row, key[2])
         return True
+
+    def _changes_of(self, message: Message, row: Row) -> dict[str, Any]:
+        """What `message` says otherwise than its row, as the database takes it."""
+        sent_at = self._time(message.sent_at)
+        changes = _changes(message._replace(sent_at=None), row)
+        return changes if sent_at in (None, row.sent_at) else changes | {"sent_at": sent_at}
 
     def _let_go(self, connection: Connection, row: Row, recipient_key: str) -> None:
         """Where a row stood for any recipient and now has one: the receipts of others are not its
@@ -149,9 +163,12 @@ class Registering(Matching):
         connection.exec_driver_sql(
             f"UPDATE receipts SET message_ref = NULL WHERE message_ref = {mark}", (row.id,)
         )
+        renamed = (row.message_key, row.provider, recipient_key)
+        (row,) = self._lookup.rows(connection, [renamed]).values()
+        self.statistics.message(connection, row.id, finished(row), None)
         connection.exec_driver_sql(
             f"UPDATE messages SET state = {mark}, final = {mark}, state_at = NULL, delivered = 0, "
-            f"price = NULL, progress = NULL WHERE id = {mark}",
+            f"price = NULL, progress = NULL, gave_up_at = NULL, network = NULL WHERE id = {mark}",
             (State.ENROUTE.value, False, row.id),
         )
         self._adopt(connection, [(row.message_key, row.provider)])
@@ -165,7 +182,8 @@ class Registering(Matching):
     ) -> int:
         """Forget a message: every row of the identifier, whatever its recipients, or the one row
         whose recipient compares as `recipient_key`. Receipts stay as they are, verdict included,
-        and are about no message any more.
+        and are about no message any more. Statistics do not count
+        it any more either.
 
         With a provider's last message `match = "auto"` is off for it again, also in servers
         that run: these look again whenever a receipt matches nothing.
@@ -180,6 +198,13 @@ class Registering(Matching):
         if recipient_key is not None:
             where += f" AND recipient_key = {mark}"
             name.append(recipient_key)
+        self.statistics.begin()
+        columns = ", ".join(Row._fields)
+        for row in connection.exec_driver_sql(
+            f"SELECT {columns} FROM messages WHERE {where} AND final", tuple(name)
+        ):
+            self.statistics.message(connection, row.id, finished(row), None)
+        self.statistics.flush(connection)
         connection.exec_driver_sql(
             "UPDATE receipts SET message_ref = NULL WHERE message_ref IN "
             f"(SELECT id FROM messages WHERE {where})",
@@ -252,6 +277,10 @@ def _registered(known: Candidates, key: Key, current: Mapping[int, Row]) -> Row 
     return None
 
 
+def _key(row: Row) -> Key:
+    return row.message_key, row.provider, row.recipient_key
+
+
 def message_row_key(message: Message, region: str | None) -> Key:
     """The key of the row that `message` has."""
     recipient = e164(message.recipient, region) if message.recipient else ""
@@ -263,6 +292,6 @@ def _changes(message: Message, known: Any) -> dict[str, Any]:
     None says nothing."""
     return {
         name: value
-        for name in ("sender", "reference", "parts")
+        for name in ("sender", "reference", "parts", "sent_at")
         if (value := getattr(message, name)) is not None and value != getattr(known, name)
     }

@@ -12,15 +12,15 @@ What is deleted:
   otherwise: the one whose receipt was lost on the way.
 
 What a destination has not been told of yet stays, with its receipt and its message, however old.
+So does what an older receiptd stored and statistics do not count yet. Statistics themselves stay.
 
 `matching` stays: receipts go on being checked when the last message is gone.
 """
 
 from __future__ import annotations
 
-import fcntl
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
@@ -37,18 +37,19 @@ from sqlalchemy import (
     exists,
     func,
     select,
-    text,
     true,
 )
 
-from receiptd.store.database.engine import open_engine, sqlite_file
-from receiptd.store.database.errors import StoreTaken, shown
-from receiptd.store.database.server_lock import open_lock
+from receiptd.store.database.engine import open_engine
+from receiptd.store.database.single_run import Elsewhere, Task, single_run
 from receiptd.store.database.write_turns import WriteTurns
 from receiptd.store.event_retention import event_is_free, message_is_free, receipt_is_free
 from receiptd.store.event_tables import events
 from receiptd.store.posts import is_unused
 from receiptd.store.schema import aliases, messages, posts, receipts, rejected_posts
+from receiptd.store.statistics_fill import is_counted
+
+__all__ = ["Elsewhere", "Pruned", "Pruning"]
 
 SHARE = 0.2
 """Of the time, how much the deleting may keep others from writing."""
@@ -56,17 +57,10 @@ SHARE = 0.2
 PEEK = 1000
 """Rows looked at together, by a reader, whom nobody waits for."""
 
-_ALONE = 7251930847
-"""The key of PostgreSQL's advisory lock for deleting; any number nobody else uses."""
-
-_ELSEWHERE = "another process deletes what is old already"
+_PRUNING = Task(7251930847, "-prune", "another process deletes what is old already")
 
 Watch = Callable[[str, int, int], object]
 """Is told the table's name, how many ids of it are done with, and how many there are."""
-
-
-class Elsewhere(StoreTaken):
-    """A run over the same database is under way already, in this process or another."""
 
 
 @dataclass
@@ -125,7 +119,7 @@ class Pruning:
         """
         reader = open_engine(self._url, writes=False)
         try:
-            with nullcontext() if self._dry_run else _alone(reader, self._url):
+            with nullcontext() if self._dry_run else single_run(reader, self._url, _PRUNING):
                 for table, time in (
                     (receipts, "received_at"),
                     (posts, "received_at"),
@@ -146,6 +140,8 @@ class Pruning:
     def _table(self, reader: Engine, table: Table, old: ColumnElement[bool], watch: Watch) -> None:
         """Go through `table` by id, which is in the order of time but for a clock that was
         wrong, as far as anything old is found."""
+        if table in (receipts, messages):
+            old &= is_counted(table)
         goes = old
         if table is messages:
             goes &= self._spent() & message_is_free()
@@ -191,28 +187,6 @@ class Pruning:
                 statement = delete(table).where(table.c.id.between(some[0], some[-1]), goes)
                 count = self._turns.take(partial(_row_count, statement))
             setattr(self.pruned, table.name, getattr(self.pruned, table.name) + count)
-
-
-@contextmanager
-def _alone(reader: Engine, url: str) -> Iterator[None]:
-    """Held by the one run at a time: several workers and machines share a database, and each
-    would take its share of the time. It ends with its process, however that ends."""
-    file = sqlite_file(url)
-    if file is None:
-        # Of a transaction, not of a session, which is not ours alone behind a pooler. Between its
-        # statements such a transaction keeps no row from being vacuumed (READ COMMITTED).
-        with reader.connect() as connection:
-            connection.execute(text("SET LOCAL idle_in_transaction_session_timeout = 0"))
-            if not connection.execute(select(func.pg_try_advisory_xact_lock(_ALONE))).scalar_one():
-                raise Elsewhere(f"{shown(reader.url)}: {_ELSEWHERE}")
-            yield
-        return
-    with open_lock(file.with_name(file.name + "-prune")) as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise Elsewhere(f"{file}: {_ELSEWHERE}") from None
-        yield
 
 
 def _row_count(statement: Delete, connection: Connection) -> int:

@@ -28,7 +28,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.types import TypeDecorator
 
-REVISION = "0006"
+REVISION = "0007"
 """The newest migration's number; a store that stands at it needs no Alembic at start-up."""
 
 BUCKET_BITS = 17
@@ -187,6 +187,12 @@ messages = Table(
     Column("price", Price),
     # JSON: what is known of each part; NULL as long as nothing is
     Column("progress", Text),
+    # when the application sent it, where it says so
+    Column("sent_at", Time),
+    # when it was given up: since then it is final, whatever its state
+    Column("gave_up_at", Time),
+    # as statistics count it: the first that a receipt names, else what the number says
+    Column("network", Text),
     sqlite_autoincrement=True,
 )
 """What applications registered as sent: a row for each recipient of an identifier."""

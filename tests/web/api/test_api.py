@@ -55,6 +55,8 @@ def test_one_message_is_registered_and_read_back(pooled):
         "final": False,
         "state_at": None,
         "price": None,
+        "sent_at": None,
+        "gave_up_at": None,
         "receipts": [],
         "receipts_complete": True,
     }

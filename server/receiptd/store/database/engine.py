@@ -215,16 +215,26 @@ def execute(connection: Connection, statement: str, parameters: Sequence[object]
     _run(connection, statement, parameters, lambda _cursor: None)
 
 
+def execute_many(connection: Connection, statement: str, rows: Sequence[Sequence[object]]) -> None:
+    """Run a statement for each of `rows`, as `execute` does."""
+    _run(connection, statement, rows, lambda _cursor: None, many=True)
+
+
 def _run(
     connection: Connection,
     query: str,
-    parameters: Sequence[object],
+    parameters: Sequence[Any],
     result: Callable[[Any], Any],
+    *,
+    many: bool = False,
 ) -> Any:
     driver = connection.dialect.loaded_dbapi
     cursor = connection.connection.cursor()
     try:
-        cursor.execute(query, parameters)
+        if many:
+            cursor.executemany(query, parameters)
+        else:
+            cursor.execute(query, parameters)
         return result(cursor)
     except driver.Error as error:
         raise DBAPIError.instance(

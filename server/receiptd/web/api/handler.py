@@ -41,6 +41,7 @@ from receiptd.web.api.parameters import (
 from receiptd.web.api.partial import selecting
 from receiptd.web.api.registration import read_messages
 from receiptd.web.api.rejected import RejectedApi
+from receiptd.web.api.statistics import StatisticsQuery, answer
 from receiptd.web.api.stream import EVENT_STREAM, Streams
 from receiptd.web.problem import PRIVATE, PROBLEM, Problem, answer_failure
 from receiptd.web.reader import Reader
@@ -284,6 +285,13 @@ class Api:
             request.answer(200, b"", EVENT_STREAM, (PRIVATE,))
         else:
             await self._streams.open(request, feed, after)
+
+    async def _statistics(self, request: Request, query: StatisticsQuery) -> None:
+        names, wanted, strange = self._names, query.wanted(), self._names.strange(query)
+        _send(
+            request,
+            await self._reader.read(lambda engine: answer(engine, wanted, names, strange)),
+        )
 
     async def _openapi(self, request: Request, _query: Query) -> None:
         if not self._document:

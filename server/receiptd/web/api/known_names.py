@@ -68,10 +68,14 @@ class Names(NamedTuple):
                 found = page(engine, source, model(**{parameter: (name,)}), limit=1)
                 if found.rows or found.next_id is not None:
                     continue
-            remedy = did_you_mean(name, self._known()[parameter])
-            wrong.append((parameter, f"nothing is called {shown(name)}: {remedy}"))
+            wrong.append((parameter, self.unknown(parameter, name)))
         if wrong:
             raise refused(wrong)
+
+    def unknown(self, parameter: str, name: str) -> str:
+        """What is wrong with a name of which there is nothing."""
+        remedy = did_you_mean(name, self._known()[parameter])
+        return f"nothing is called {shown(name)}: {remedy}"
 
     def _known(self) -> dict[str, tuple[str, ...]]:
         return {"provider": self.installed, "endpoint": self.endpoints}

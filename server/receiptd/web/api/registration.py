@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from receiptd.message import Message
 from receiptd.providers.values import shown
 from receiptd.web.api.validation_errors import MOST_ERRORS, Place, findings, summary, unknown
-from receiptd.web.api.values import NumberOrIdentifier, Parts, Phone, ProviderName, Text
+from receiptd.web.api.values import NumberOrIdentifier, Parts, Phone, ProviderName, SentAt, Text
 from receiptd.web.problem import Problem
 
 MOST_MESSAGES = 1000
@@ -48,6 +48,11 @@ class NewMessage(BaseModel):
         default=None,
         description="How many parts it has, where it is a concatenated one whose parts are "
         "reported one by one.",
+    )
+    sent_at: SentAt | None = Field(
+        default=None,
+        description="When it was sent (ISO 8601, in UTC where it has no offset). Statistics "
+        "count the time to its final state from here; without it, from its registration.",
     )
 
 

@@ -18,6 +18,7 @@ from receiptd.web.api.parameters import (
     RejectedQuery,
     StreamQuery,
 )
+from receiptd.web.api.statistics import Statistics, StatisticsQuery
 
 ROOT = "/api/"
 
@@ -117,6 +118,15 @@ OPERATIONS = (
         shapes.Deleted,
         scope="write",
         statuses=(404,),
+    ),
+    Operation(
+        "statistics",
+        "GET",
+        "/api/v1/statistics",
+        "Add up what was counted by the hour: receipts, finished messages and rejected posts, "
+        "with the delivery rate and the delivery time.",
+        Statistics,
+        StatisticsQuery,
     ),
     *FORWARD_OPERATIONS,
     Operation(

@@ -14,13 +14,13 @@ Price = Annotated[str, WithJsonSchema({"type": "string", "pattern": r"^[+-]?[0-9
 Link = Annotated[str, WithJsonSchema({"type": "string", "format": "uri"})]
 
 
-class _Shape(BaseModel):
+class Shape(BaseModel):
     """All keys are always there."""
 
     model_config = ConfigDict(extra="forbid", defer_build=True)
 
 
-class Receipt(_Shape):
+class Receipt(Shape):
     """One report about one message, as a provider's post said it."""
 
     id: int = Field(description="Grows in the order in which receipts are stored.")
@@ -50,7 +50,7 @@ class Receipt(_Shape):
     repeats: int = Field(description="How often the same receipt came again.")
 
 
-class _State(_Shape):
+class _State(Shape):
     recipient: str | None
     sender: str | None
     reference: str | None
@@ -60,6 +60,11 @@ class _State(_Shape):
     final: bool = Field(description="Whether no later state is expected.")
     state_at: datetime | None = Field(description="Since when; null as long as nothing is known.")
     price: Price | None
+    sent_at: datetime | None = Field(description="When it was sent, as it was registered.")
+    gave_up_at: datetime | None = Field(
+        description="When it was given up: it has had no final state for `unfinished_after`, and "
+        "is final since then. Receipts that come later still count."
+    )
     registered_at: datetime
 
 
@@ -92,7 +97,7 @@ class MessageWithReceipts(Message):
     receipts_complete: bool = Field(description="Whether these are all; else the newest.")
 
 
-class RejectedPost(_Shape):
+class RejectedPost(Shape):
     """A post that was not taken as a receipt."""
 
     id: int
@@ -107,7 +112,7 @@ class RejectedPost(_Shape):
     raw: str = Field(description="The post as it came, credentials and tokens blanked.")
 
 
-class _Page(_Shape):
+class _Page(Shape):
     next: Link | None = Field(description="The next page; null where nothing more is there.")
 
 
@@ -137,7 +142,7 @@ class RejectedPosts(_Page):
     items: list[RejectedPost]
 
 
-class RetriedReceipt(_Shape):
+class RetriedReceipt(Shape):
     """A receipt that a rejected post has become."""
 
     message_id: str | None
@@ -155,7 +160,7 @@ class RetriedReceipt(_Shape):
     text: str
 
 
-class Retried(_Shape):
+class Retried(Shape):
     """What became of a rejected post that was tried again."""
 
     id: int
@@ -173,13 +178,13 @@ class Retried(_Shape):
     receipts: list[RetriedReceipt]
 
 
-class Deleted(_Shape):
+class Deleted(Shape):
     """What was deleted."""
 
     id: int
 
 
-class RegisteredMessage(_Shape):
+class RegisteredMessage(Shape):
     """What became of a message that was registered."""
 
     provider: str
@@ -191,7 +196,7 @@ class RegisteredMessage(_Shape):
     ] = Field(description="`unchanged`: it was registered before; `updated`: with other details.")
 
 
-class Registered(_Shape):
+class Registered(Shape):
     """What became of each message, in the order of the request."""
 
     items: list[RegisteredMessage]

@@ -73,6 +73,12 @@ def one_of(known: Sequence[str], value: str) -> str:
     return value
 
 
+def _sent_at(value: object) -> datetime:
+    if not isinstance(value, str):
+        raise ValueError(f"is {values.shown(str(value))}: a text was expected")
+    return rules.sent_at(value)
+
+
 def _yes_or_no(value: object) -> bool:
     if value not in ("true", "false"):
         raise ValueError(f"expected true or false, not {values.shown(str(value))}")
@@ -172,6 +178,11 @@ Parts = Annotated[
     BeforeValidator(_integer),
     AfterValidator(rules.parts),
     WithJsonSchema({"type": "integer", "minimum": 1, "maximum": MOST_PARTS}),
+]
+SentAt = Annotated[
+    datetime,
+    BeforeValidator(_sent_at),
+    WithJsonSchema({"type": "string", "format": "date-time"}),
 ]
 Whole = Annotated[int, Field(ge=0, le=10**18 - 1), BeforeValidator(_whole)]
 Limit = Annotated[int, Field(ge=1, le=1000), BeforeValidator(_whole)]
