@@ -33,11 +33,12 @@ from sqlalchemy import (
     text,
 )
 
-from receiptd.store import event_tables
 from receiptd.store.database.errors import StoreError, shown
 from receiptd.store.database.migrating import require, revision, set_revision, upgrade
 from receiptd.store.database.revision import ANY, COPYING
+from receiptd.store.event_tables import event_log
 from receiptd.store.schema import REVISION, metadata
+from receiptd.store.statistics_tables import statistics_fill
 
 RANGE = 2000
 """Rows compared at a time; rows with a post in them may be long."""
@@ -48,7 +49,7 @@ _MOST_BYTES = 16 * 1024 * 1024
 Watch = Callable[[str, int, int], None]
 """Is told a table's name, how many rows are compared, and how many there are about."""
 
-_OWN = {event_tables.event_log.name}
+_OWN = {event_log.name, statistics_fill.name}
 """Tables that have a row from the beginning."""
 
 

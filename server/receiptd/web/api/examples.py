@@ -42,6 +42,8 @@ MESSAGE: dict[str, Any] = {
     "state_at": "2026-01-31T18:00:00Z",
     "price": None,
     "registered_at": "2026-01-31T17:59:58.004120Z",
+    "sent_at": "2026-01-31T17:59:57Z",
+    "gave_up_at": None,
 }
 REJECTED: dict[str, Any] = {
     "id": 17,
@@ -75,7 +77,31 @@ _ORDERED: dict[str, Any] = {
     "replay": None,
 }
 
+_SUMS: dict[str, Any] = {
+    "receipts": 1200,
+    "receipts_delivered": 1104,
+    "receipts_failed": 60,
+    "receipts_pending": 36,
+    "receipts_mismatched": 0,
+    "messages": 1000,
+    "messages_delivered": 948,
+    "messages_given_up": 2,
+    "rejected": None,
+    "delivery_rate": 0.948,
+    "delivery_rate_of": "messages",
+    "p50_seconds": 3.2,
+    "p95_seconds": 41.0,
+    "p99_seconds": 310.0,
+}
 EXAMPLES: dict[str, Any] = {
+    "Statistics": {
+        "since": "2026-01-30T18:00:00Z",
+        "until": "2026-01-31T18:00:00Z",
+        "by": ["provider"],
+        "items": [{"provider": "csoft", **_SUMS}],
+        "total": _SUMS,
+        "complete": True,
+    },
     "Receipt": RECEIPT,
     "Receipts": {"items": [RECEIPT], "next": _NEXT % "receipts"},
     "Messages": {"items": [MESSAGE], "next": None},

@@ -86,6 +86,7 @@ TAGS = {
     "rejected": ("rejected posts", "What was not taken as a receipt."),
     "events": ("events", "All that happened, in order."),
     "forward": ("destinations", "Who is told of events, and how that goes."),
+    "statistics": ("statistics", "Sums by the hour: delivery rate and time, what was rejected."),
     "openapi.json": ("document", "What there is."),
 }
 """By what stands behind /api/v1/: the tag's name and what it is about."""
