@@ -248,7 +248,7 @@ def test_check_config_says_what_would_be_served_and_no_secret(tmp_path):
     result = run("check-config", "--config", str(file))
     assert "geheim" not in result.output
     lines = [line.rstrip() for line in result.stdout.splitlines()]
-    assert lines[:11] == [
+    assert lines[:12] == [
         f"configuration: {file}",
         "listens on:    tcp:8080, unix:/run/receiptd.sock",
         "TLS on:        nothing",
@@ -257,13 +257,14 @@ def test_check_config_says_what_would_be_served_and_no_secret(tmp_path):
         f"spool:         {tmp_path}/receiptd-spool",
         f"API:           token in {tmp_path}/receiptd-spool/api-token "
         "(receiptd api-token prints it)",
+        "console:       /console",
         "log:           standard error, plain",
         "",
         "endpoint      path   provider  asks for",
         "soap          /soap  csoft     username and PIN; token in the URL",
     ]
-    assert "the open one  /open  csoft" in lines[11]
-    assert lines[11].endswith("nothing")
+    assert "the open one  /open  csoft" in lines[12]
+    assert lines[12].endswith("nothing")
     doubts = [line for line in lines if line.startswith("warning: ")]
     assert any("the open one" in doubt and "tcp:8080" in doubt for doubt in doubts)
     exposed = f"{file} holds secrets and every user can read it: chmod o= {file}"

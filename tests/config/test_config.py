@@ -138,7 +138,7 @@ MISTAKES = [
     Wrong(
         "table far off",
         "[x]\ny = 1",
-        "x: unknown key: expected one of server, store, log, api, endpoint, forward",
+        "x: unknown key: expected one of server, store, log, api, console, endpoint, forward",
     ),
     Wrong("key", "[store]\nurll = 'x'", "store.urll: unknown key: did you mean 'url'?"),
     Wrong("place", "queue = 1", "queue: unknown key here: it belongs in [store]"),

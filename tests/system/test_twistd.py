@@ -131,7 +131,7 @@ def test_what_keeps_it_from_starting_is_one_line(tmp_path, arguments, said):
     assert "Traceback" not in output
 
 
-def test_a_wheel_brings_the_plugin(tmp_path):
+def test_a_wheel_brings_the_plugin_and_the_consoles_files(tmp_path):
     # Building leaves things in the folder that is built.
     source = tmp_path / "source"
     source.mkdir()
@@ -160,6 +160,9 @@ def test_a_wheel_brings_the_plugin(tmp_path):
     assert [name for name in names if name.startswith("twisted/")] == [
         "twisted/plugins/receiptd_plugin.py"
     ]
+    console = CHECKOUT / "server/receiptd/web/console"
+    files = [each for kind in ("templates", "static") for each in (console / kind).iterdir()]
+    assert {str(each.relative_to(CHECKOUT / "server")) for each in files} <= set(names)
     found = subprocess.run(
         [sys.executable, "-c", PLUGINS, str(tmp_path / "wheel"), str(CHECKOUT)],
         capture_output=True,

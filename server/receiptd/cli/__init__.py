@@ -15,6 +15,7 @@ from receiptd import __version__
 from receiptd.cli.api_token import api_token
 from receiptd.cli.check_config import check_config
 from receiptd.cli.completion import completion
+from receiptd.cli.console import console
 from receiptd.cli.contrib import contrib
 from receiptd.cli.copying import copy
 from receiptd.cli.daemon import forwarder, init, serve, upgrade, worker
@@ -78,7 +79,7 @@ receipts.add_command(import_receipts)
 for command in (dead, replay, replays):
     forward.add_command(command)
 for command in (
-    *(serve, worker, forwarder, init, check_config, api_token, health),
+    *(serve, worker, forwarder, init, check_config, api_token, console, health),
     *(message, receipts, rejected, forward, stats, prune, spool),
     *(simulate, try_request, easysms_url),
     *(contrib, completion),

@@ -12,7 +12,7 @@ from receiptd.cli.options import Failed, config_option, database_option, load, w
 from receiptd.cli.output import say
 
 if TYPE_CHECKING:
-    from receiptd.config import Config, Endpoint
+    from receiptd.config import Config
 
 
 @click.command("check-config")
@@ -51,6 +51,7 @@ def check_config(file: Path | None, database: str | None, wide: bool) -> None:
         ("store", shown(parse(config.store.url))),
         ("spool", spool_folder(config)),
         ("API", _api_asks_for(config)),
+        ("console", "/console" if config.console.enabled else "switched off"),
         ("log", f"{config.log.file or 'standard error'}, {config.log.format}"),
     ):
         say(f"{label + ':':<15}{text}")
@@ -64,7 +65,7 @@ def check_config(file: Path | None, database: str | None, wide: bool) -> None:
                     endpoint.name,
                     f"{base}{endpoint.path}",
                     f"{endpoint.provider} ({providers.load()[endpoint.provider].title})",
-                    _asks_for(endpoint),
+                    endpoint.asks_for,
                 )
                 for endpoint in config.endpoint
             ),
@@ -72,7 +73,7 @@ def check_config(file: Path | None, database: str | None, wide: bool) -> None:
     else:
         table(
             ("endpoint", "path", "provider", "asks for"),
-            ((each.name, each.path, each.provider, _asks_for(each)) for each in config.endpoint),
+            ((each.name, each.path, each.provider, each.asks_for) for each in config.endpoint),
             text="asks for",
         )
     if config.forward:
@@ -102,23 +103,6 @@ def check_config(file: Path | None, database: str | None, wide: bool) -> None:
         say(f"warning: {text}")
     if errors:
         raise Failed("\n".join(f"error: {text}" for text in errors))
-
-
-def _asks_for(endpoint: Endpoint) -> str:
-    """What a post must prove, without the secrets."""
-    asked = []
-    if endpoint.username or endpoint.pin:
-        parts = (("username", endpoint.username), ("PIN", endpoint.pin))
-        asked.append(" and ".join(name for name, value in parts if value))
-    if endpoint.token:
-        asked.append("token in the URL")
-    if endpoint.basic:
-        asked.append("HTTP Basic credentials")
-    if endpoint.bind().signed:
-        asked.append("a signature")
-    if endpoint.networks:
-        asked.append("an address in " + ", ".join(map(str, endpoint.networks)))
-    return "; ".join(asked) or "nothing"
 
 
 def _api_asks_for(config: Config) -> str:

@@ -12,7 +12,17 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from receiptd import providers
-from receiptd.config import Api, ApiToken, Endpoint, Forward, Logging, Server, Store, Tls
+from receiptd.config import (
+    Api,
+    ApiToken,
+    ConsoleTable,
+    Endpoint,
+    Forward,
+    Logging,
+    Server,
+    Store,
+    Tls,
+)
 
 WIDTH = 95
 
@@ -62,6 +72,9 @@ def _lines() -> Iterator[str]:
     yield from _comment(Api.model_fields["token"].description or "")
     yield "#[[api.token]]"
     yield from _keys(ApiToken.model_fields)
+    yield ""
+    yield "[console]"
+    yield from _keys(ConsoleTable.model_fields)
     yield ""
     yield from _comment(_FORWARD)
     yield "#[[forward]]"

@@ -5,6 +5,7 @@ list or a table is written there as JSON.
 """
 
 from receiptd.config.api import Api, ApiToken
+from receiptd.config.console import ConsoleTable
 from receiptd.config.endpoint import Basic, Endpoint
 from receiptd.config.errors import ConfigError
 from receiptd.config.forward import Forward
@@ -22,6 +23,7 @@ __all__ = [
     "Basic",
     "Config",
     "ConfigError",
+    "ConsoleTable",
     "Endpoint",
     "Forward",
     "Logging",

@@ -27,7 +27,7 @@ from receiptd.config.server import LARGEST_BODY
 from receiptd.providers.clocks import zone
 from receiptd.receipt import State
 
-_RESERVED = ("/api", "/metrics", "/healthz", "/readyz")
+_RESERVED = ("/api", "/console", "/metrics", "/healthz", "/readyz")
 
 
 class Basic(Table):
@@ -233,6 +233,23 @@ class Endpoint(BaseModel):
             bool(self.username or self.pin or self.token or self.basic or self.networks)
             or self.bind().signed
         )
+
+    @property
+    def asks_for(self) -> str:
+        """What a post must prove, in words, without the secrets."""
+        asked = []
+        if self.username or self.pin:
+            parts = (("username", self.username), ("PIN", self.pin))
+            asked.append(" and ".join(name for name, value in parts if value))
+        if self.token:
+            asked.append("token in the URL")
+        if self.basic:
+            asked.append("HTTP Basic credentials")
+        if self.bind().signed:
+            asked.append("a signature")
+        if self.networks:
+            asked.append("an address in " + ", ".join(map(str, self.networks)))
+        return "; ".join(asked) or "nothing"
 
     @property
     def called(self) -> str:

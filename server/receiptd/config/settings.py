@@ -11,6 +11,7 @@ from pydantic import BaseModel, Field, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from receiptd.config.api import Api
+from receiptd.config.console import ConsoleTable
 from receiptd.config.endpoint import Endpoint, default_endpoints
 from receiptd.config.errors import Finding, Misfit
 from receiptd.config.forward import Forward, misfits
@@ -39,6 +40,7 @@ class Config(BaseSettings):
     store: Store = Store()
     log: Logging = Logging()
     api: Api = Api()
+    console: ConsoleTable = ConsoleTable()
     endpoint: list[Endpoint] = Field(default_factory=default_endpoints, min_length=1)
     forward: list[Forward] = []
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from receiptd.providers import named
+from receiptd.web.console.front import Front
 from receiptd.web.operating.health import Healthz, Readyz
 from receiptd.web.receiving.endpoint import ProviderEndpoint
 from receiptd.web.receiving.intake import Intake
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from receiptd.config import Config
     from receiptd.metrics.counters import Metrics
     from receiptd.pipeline import Pipeline
+    from receiptd.web.console.handler import Console
     from receiptd.web.operating.health import Readiness
     from receiptd.web.operating.metrics_page import MetricsPage
     from receiptd.web.receiving.receipt_log import ReceiptLog
@@ -52,3 +54,10 @@ def endpoint_handlers(
 def operating_handlers(readiness: Readiness, page: MetricsPage) -> dict[bytes, Handler]:
     """The handlers of the pages for operators, by path."""
     return {b"/healthz": Healthz(), b"/readyz": Readyz(readiness), b"/metrics": page}
+
+
+def console_handlers(config: Config, console: Console) -> dict[bytes, Handler]:
+    """The handlers of the console and of the page at `/`, by path; none where it is off."""
+    if not config.console.enabled:
+        return {}
+    return {b"/": Front(console), b"/console": console}

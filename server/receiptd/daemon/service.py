@@ -23,7 +23,11 @@ from receiptd.daemon.credentials import all_secrets, all_tokens, api_tokens
 from receiptd.daemon.database import open_database
 from receiptd.daemon.deferreds import at_once, in_thread
 from receiptd.daemon.gauges import gauges
-from receiptd.daemon.handlers import endpoint_handlers, operating_handlers
+from receiptd.daemon.handlers import (
+    console_handlers,
+    endpoint_handlers,
+    operating_handlers,
+)
 from receiptd.daemon.listeners import Listeners
 from receiptd.daemon.reloading import checked, warn_of_fixed
 from receiptd.daemon.retention_service import RetentionService
@@ -40,6 +44,7 @@ from receiptd.store.spool.folder import Spool
 from receiptd.store.writer import Result, Writer
 from receiptd.web.api.handler import Api
 from receiptd.web.api.routes import ROOT
+from receiptd.web.console.handler import Console
 from receiptd.web.operating.health import Readiness
 from receiptd.web.operating.metrics_page import MetricsPage
 from receiptd.web.reader import Reader
@@ -144,6 +149,9 @@ class Daemon(MultiService):
         self._api.forward.renew(config.forward)
         self._reader = Reader(reactor, config.store.url, "health", threads=3)
         self._readiness = Readiness(reactor, self._pipeline, self._writer, self._reader, folder)
+        self._console = Console(
+            reactor, self._api, self._readiness, self._pipeline, self._writer, config
+        )
         self._material = material
         self._tls: SecureSite | None = None
         self._shared: Shared | None = None
@@ -172,7 +180,7 @@ class Daemon(MultiService):
         possible = raise_descriptors(server.connections)
         self._site = Site(
             {},
-            trees={ROOT.encode(): self._api},
+            trees={ROOT.encode(): self._api, b"/console/": self._console},
             settings=server.model_copy(update={"connections": possible}),
             responses=self._metrics.responses,
             reactor=self._reactor,
@@ -209,12 +217,13 @@ class Daemon(MultiService):
         open_database(
             store,
             self._engine,
-            [each.engine for each in (self._reader, *self._api.readers)],
+            [each.engine for each in (self._reader, self._console.reader, *self._api.readers)],
             [each.name for each in self._config.forward],
         )
         super().startService()
         self._writer.start()
         self._api.start()
+        self._console.start()
         self._reader.start()
         self._shared = Shared.from_environment()
         if self._shared is not None and (earlier := self._shared.earlier()):
@@ -240,6 +249,7 @@ class Daemon(MultiService):
         that file cannot be used they stay closed; receipts are received all the same."""
         accepted = api_tokens(config)
         self._guard.renew(accepted, made=not config.api.token)
+        self._console.renew(config, accepted)
         self._site.tokens = all_tokens(config, accepted)
         self._secrets.learn([each.token.get_secret_value() for each in accepted])
 
@@ -331,9 +341,8 @@ class Daemon(MultiService):
             self._reader,
             lambda: self.forward_folder(),
         )
-        return operating_handlers(self._readiness, page) | endpoint_handlers(
-            config, self._pipeline, self._secrets, self._metrics, log
-        )
+        pages = operating_handlers(self._readiness, page) | console_handlers(config, self._console)
+        return pages | endpoint_handlers(config, self._pipeline, self._secrets, self._metrics, log)
 
     async def _stop(self) -> None:
         reactor = self._reactor
@@ -346,11 +355,13 @@ class Daemon(MultiService):
             self._tls.stop()
         shutdown = GracefulShutdown(self._site, reactor, seconds)
         self._api.end_streams()
+        self._console.end_streams()
         ended = defer.maybeDeferred(super().stopService)
         await self._listeners.stop(reactor)
         self.unanswered = await shutdown.end()
         await ended
         await self._api.stop()
+        await self._console.stop()
         await self._reader.stop()
         if self._writer.running:
             # In a thread, so that the process ends even if the database hangs: a post that is not

@@ -53,6 +53,11 @@ def announce(config: Config, addresses: list[str]) -> None:
             path=endpoint.path,
         )
     _log.info("the API and /metrics ask for a {token}", token=token_file.described(config))
+    if config.console.enabled:
+        _log.info(
+            "the console is at {address}/console: receiptd console prints a link that opens it",
+            address=config.server.public_url or addresses[0],
+        )
 
 
 def url_of(bound: Any, secure: bool = False) -> str:

@@ -133,14 +133,16 @@ def page(
     *,
     limit: int,
     before_id: int | None = None,
+    seconds: float | None = None,
 ) -> Page:
     """The newest rows that fit, at most `limit`.
 
     :param before_id: only those with a smaller id: the `next_id` of the page before.
+    :param seconds: after which the page ends though it may hold more rows; `SECONDS` unless given.
     """
     rows: list[Row] = []
     size = 0
-    end = monotonic() + SECONDS
+    end = monotonic() + (SECONDS if seconds is None else seconds)
     for piece in pieces(engine, source, wanted, size=min(limit + 1, PIECE), before_id=before_id):
         rows += piece.rows
         if len(rows) > limit:

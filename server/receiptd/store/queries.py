@@ -39,6 +39,7 @@ class ReceiptFilter:
     kind: Collection[str] = ()
     state: Collection[str] = ()
     verdict: Collection[str] = ()
+    code: Collection[str] = ()
     recipient: str | None = None
     """A phone number, compared as E.164."""
     regions: Collection[str | None] = (None,)
@@ -134,7 +135,9 @@ def _search_receipts(connection: Connection, wanted: ReceiptFilter) -> Search:
     if not storable(wanted):
         return NOTHING
     columns = receipts.c
-    conditions = common(receipts, wanted, ("provider", "endpoint", "kind", "state", "verdict"))
+    conditions = common(
+        receipts, wanted, ("provider", "endpoint", "kind", "state", "verdict", "code")
+    )
     if wanted.recipient is not None:
         conditions.append(columns.recipient_key.in_(phone_keys(wanted)))
     if wanted.reference is not None:

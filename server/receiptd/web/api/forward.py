@@ -44,11 +44,12 @@ class ForwardApi:
         self._reactor = reactor
         self._reader = reader
         self._writing = open_engine(database)
-        self._destinations: dict[str, Forward] = {}
+        self.destinations: dict[str, Forward] = {}
+        """The configured ones, by name."""
 
     def renew(self, destinations: Sequence[Forward]) -> None:
         """Go by a new configuration."""
-        self._destinations = {each.name: each for each in destinations}
+        self.destinations = {each.name: each for each in destinations}
 
     def stop(self) -> None:
         """End."""
@@ -58,7 +59,7 @@ class ForwardApi:
 
     async def list_destinations(self, request: Request, _query: Query) -> None:
         """How they are."""
-        configured = set(self._destinations)
+        configured = set(self.destinations)
 
         def read(engine: Engine) -> list[dict[str, Any]]:
             with engine.connect() as connection:
@@ -69,24 +70,24 @@ class ForwardApi:
 
     async def pause_destination(self, request: Request, _query: Query, name: str) -> None:
         """Send nothing more."""
-        await self._order(name, lambda c: forward_orders.pause(c, name, "paused through the API"))
+        await self.order(name, lambda c: forward_orders.pause(c, name, "paused through the API"))
         _ordered(request, name, "paused")
 
     async def resume_destination(self, request: Request, _query: Query, name: str) -> None:
         """Go on."""
-        await self._order(name, lambda c: forward_orders.resume(c, name))
+        await self.order(name, lambda c: forward_orders.resume(c, name))
         _ordered(request, name, "goes on")
 
     async def seek_destination(self, request: Request, query: SeekQuery, name: str) -> None:
         """Go on elsewhere."""
-        position = await self._order(name, lambda c: forward_orders.seek(c, name, query.to))
+        position = await self.order(name, lambda c: forward_orders.seek(c, name, query.to))
         _ordered(request, name, "goes on behind another event", position=position)
 
     async def forget_destination(self, request: Request, _query: Query, name: str) -> None:
         """Forget it."""
-        if name in self._destinations:
+        if name in self.destinations:
             raise Problem(409, f"{name!r} is configured: take its [[forward]] out first")
-        await self._order(name, lambda c: forward_orders.forget(c, name))
+        await self.order(name, lambda c: forward_orders.forget(c, name))
         _ordered(request, name, "forgotten")
 
     async def try_destination(self, request: Request, _query: Query, name: str) -> None:
@@ -94,7 +95,7 @@ class ForwardApi:
         from receiptd.forward.destinations import Fault
         from receiptd.forward.trial import trial
 
-        config = self._destinations.get(name)
+        config = self.destinations.get(name)
         if config is None:
             raise _unknown(name)
 
@@ -139,15 +140,15 @@ class ForwardApi:
 
     async def retry_dead_letters(self, request: Request, query: DeadOrder, name: str) -> None:
         """Send them again."""
-        count = await self._each_turn(name, query, forward_orders.retry)
+        count = await self.each_turn(name, query, forward_orders.retry)
         _ordered(request, name, "sent again", count=count)
 
     async def discard_dead_letters(self, request: Request, query: DeadOrder, name: str) -> None:
         """Give them up."""
-        count = await self._each_turn(name, query, forward_orders.discard)
+        count = await self.each_turn(name, query, forward_orders.discard)
         _ordered(request, name, "discarded", count=count)
 
-    async def _each_turn(
+    async def each_turn(
         self, name: str, query: DeadOrder, change: Callable[[Connection, str, DeadFilter], int]
     ) -> int:
         """Change all that are meant, some at a time; how many."""
@@ -157,7 +158,7 @@ class ForwardApi:
         wanted = DeadFilter(query.event, query.since, query.error)
         total = 0
         while True:
-            count = await self._order(name, lambda c: change(c, name, wanted))
+            count = await self.order(name, lambda c: change(c, name, wanted))
             total += count
             if count < TURN:
                 return total
@@ -194,17 +195,17 @@ class ForwardApi:
                 connection, name, wanted.json(), start, end, query.rate
             )
 
-        _ordered(request, name, "a replay has begun", replay=await self._order(name, begin))
+        _ordered(request, name, "a replay has begun", replay=await self.order(name, begin))
 
     async def cancel_replay(self, request: Request, _query: Query, name: str, id: str) -> None:
         """End a replay."""
         number = int(id) if id.isascii() and id.isdigit() and len(id) < 19 else 0
-        ended = await self._order(name, lambda c: forward_orders.cancel_replay(c, name, number))
+        ended = await self.order(name, lambda c: forward_orders.cancel_replay(c, name, number))
         if not ended:
             raise Problem(404, f"{name!r} has no running replay {id[:30]!r}")
         _ordered(request, name, "the replay is cancelled", replay=number)
 
-    async def _order(self, name: str, work: Callable[[Connection], T]) -> T:
+    async def order(self, name: str, work: Callable[[Connection], T]) -> T:
         """Do `work` in a transaction that writes, in a thread.
 
         :raises Problem: where there is no such destination, or the database is busy.

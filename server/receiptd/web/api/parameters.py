@@ -120,6 +120,7 @@ class _Receipts(Query):
     verdict: list[Verdict] = Field(
         default=[], description="Whether a registered message explains it."
     )
+    code: list[Text] = Field(default=[], description="The provider's own code.")
     recipient: Phone | None = Field(default=None, description="The phone, in any notation.")
     reference: Text | None = Field(default=None, description="The application's own reference.")
     message_id: Identifier | None = Field(
