@@ -70,12 +70,12 @@ def contrib(names: tuple[str, ...], to: Path | None, force: bool) -> None:
     if any(name == UNIT for name in found.values()):
         _warn_of_home()
     if to is not None:
-        _write({to / place: _text(name, there) for place, name in found.items()}, force)
+        _write({to / place: _content(name, there) for place, name in found.items()}, force)
         return
     if len(found) > 1:
         raise click.UsageError("one file is printed at a time; --to FOLDER writes several")
     for name in found.values():
-        sys.stdout.write(_text(name, there))
+        click.echo(_content(name, there), nl=False)
 
 
 def _all() -> dict[str, Traversable | None]:
@@ -129,14 +129,16 @@ def _chosen(names: Sequence[str], there: Mapping[str, object]) -> dict[str, str]
     return found
 
 
-def _text(name: str, there: Mapping[str, Traversable | None]) -> str:
+def _content(name: str, there: Mapping[str, Traversable | None]) -> bytes:
     file = there[name]
     if file is None:
         from receiptd.cli.manual import page
 
-        return page(name)
-    text = file.read_text(encoding="utf-8")
-    return text.replace(_IN_UNIT, str(_program())) if name == UNIT else text
+        return page(name).encode()
+    content = file.read_bytes()
+    if name == UNIT:
+        content = content.replace(_IN_UNIT.encode(), str(_program()).encode())
+    return content
 
 
 def _program() -> Path:
@@ -153,22 +155,23 @@ def _warn_of_home() -> None:
         )
 
 
-def _write(texts: Mapping[Path, str], force: bool) -> None:
+def _write(contents: Mapping[Path, bytes], force: bool) -> None:
     """Write the files, or none where one of them is there and differs.
 
     :raises Failed: where one is in the way or cannot be written.
     """
-    for path, text in texts.items():
+    for path, content in contents.items():
         try:
-            if not force and path.exists() and path.read_text(encoding="utf-8") != text:
+            if not force and path.exists() and path.read_bytes() != content:
                 raise Failed(f"{path}: is there already and differs. Replace it with --force")
-        except (OSError, UnicodeDecodeError) as error:
-            said = getattr(error, "strerror", None) or "it is no text"
-            raise Failed(f"{path}: is there already and cannot be read: {said}") from None
-    for path, text in texts.items():
+        except OSError as error:
+            raise Failed(
+                f"{path}: is there already and cannot be read: {error.strerror}"
+            ) from None
+    for path, content in contents.items():
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text, encoding="utf-8")
+            path.write_bytes(content)
         except OSError as error:
             raise Failed(f"{path}: cannot be written: {error.strerror}") from None
         say(f"wrote {path}", err=True)

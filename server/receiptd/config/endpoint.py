@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal, Self
 
@@ -20,14 +19,12 @@ from pydantic import (
 )
 
 from receiptd import providers
-from receiptd.config.endpoint_values import absolute_urls, country, zone_name
+from receiptd.config.endpoint_values import absolute_urls, country, free_path, zone_name
 from receiptd.config.errors import Finding, Misfit, expected, findings
 from receiptd.config.kinds import Network, Secrets, Table, one_or_many
 from receiptd.config.server import LARGEST_BODY
 from receiptd.providers.clocks import zone
 from receiptd.receipt import State
-
-_RESERVED = ("/api", "/console", "/metrics", "/healthz", "/readyz")
 
 
 class Basic(Table):
@@ -51,7 +48,7 @@ class Endpoint(BaseModel):
         description="The provider that posts here: one of the names above.",
         examples=["csoft"],
     )
-    path: str = Field(
+    path: Annotated[str, AfterValidator(free_path)] = Field(
         description="The path of the URL that is registered with the provider.",
         examples=["/soap"],
     )
@@ -155,19 +152,6 @@ class Endpoint(BaseModel):
             raise ValueError(
                 f"no provider is called {value!r}: {expected(value, providers.names())}"
             )
-        return value
-
-    @field_validator("path")
-    @classmethod
-    def _path(cls, value: str) -> str:
-        if not re.fullmatch(r"(/[A-Za-z0-9._~-]+)+", value) or {".", ".."} & set(value.split("/")):
-            raise ValueError(
-                f"{value!r} is no path such as /soap: expected a slash, then letters, digits and "
-                ". _ ~ - between slashes"
-            )
-        for reserved in _RESERVED:
-            if value == reserved or value.startswith(reserved + "/"):
-                raise ValueError(f"{reserved} is receiptd's own: choose another path")
         return value
 
     @field_validator("name")

@@ -8,6 +8,21 @@ from zoneinfo import available_timezones
 
 from receiptd.providers.clocks import zone
 
+_RESERVED = ("/api", "/console", "/metrics", "/healthz", "/readyz")
+"""Paths that receiptd answers itself."""
+
+
+def free_path(value: str) -> str:
+    if not re.fullmatch(r"(/[A-Za-z0-9._~-]+)+", value) or {".", ".."} & set(value.split("/")):
+        raise ValueError(
+            f"{value!r} is no path such as /soap: expected a slash, then letters, digits and "
+            ". _ ~ - between slashes"
+        )
+    for reserved in _RESERVED:
+        if value == reserved or value.startswith(reserved + "/"):
+            raise ValueError(f"{reserved} is receiptd's own: choose another path")
+    return value
+
 
 def absolute_urls(value: list[str]) -> list[str]:
     for each in value:
