@@ -9,6 +9,9 @@ from sqlalchemy.exc import OperationalError
 
 from kit.forward import AWAY, REFUSED
 from kit.store import receipt
+from receiptd.forget.database import Forgetting
+from receiptd.forget.person import Person
+from receiptd.forget.rows import Whom
 from receiptd.forward.destinations import TAKEN, Fault, Outcome
 from receiptd.message import Message
 from receiptd.receipt import State
@@ -174,6 +177,37 @@ def test_an_event_that_is_refused_parks_its_own_message_alone(sending, store):
     assert one.ids == [2, 4, 1, 3]
     assert one.destination.deliveries[-2].attempt == 2
     assert not one.parked
+
+
+def test_what_waits_about_a_person_who_is_forgotten_is_not_sent(engine, sending, store):
+    one = sending()
+    one.destination.answer = lambda delivery: (
+        REFUSED if about(delivery.events[0]) == "theirs" else TAKEN
+    )
+    stored(store, "theirs", recipient="447700900123")
+    stored(store, "theirs", recipient="447700900123", code="1")
+    stored(store, "other")
+    one.run(3)
+    assert [each.event_id for each in one.parked] == [1, 2]
+    assert Forgetting(engine, Whom(Person("447700900123"))).run().waiting == 2
+    one.destination.answer = lambda _: TAKEN
+    stored(store, "more")
+    one.run(8)
+    assert one.ids == [3, 4]
+    assert not one.parked
+    assert (one.status.position, one.status.waiting) == (4, 0)
+
+
+def test_a_sender_that_comes_upon_a_person_who_is_forgotten_goes_on(engine, sending, store):
+    one = sending()
+    one.stop()
+    stored(store, "theirs", recipient="447700900123")
+    stored(store, "other")
+    Forgetting(engine, Whom(Person("447700900123"))).run()
+    one.begin()
+    one.run(3)
+    assert one.ids == [2]
+    assert (one.status.position, one.status.waiting) == (2, 0)
 
 
 def test_the_schedule_outlives_a_crash(sending, store):

@@ -22,6 +22,7 @@ from receiptd.cli.daemon import forwarder, init, serve, upgrade, worker
 from receiptd.cli.dead_letters import dead
 from receiptd.cli.easysms import easysms_url
 from receiptd.cli.exporting import export
+from receiptd.cli.forgetting import forget
 from receiptd.cli.forward import forward
 from receiptd.cli.group import CommandLine
 from receiptd.cli.health import health
@@ -80,7 +81,7 @@ for command in (dead, replay, replays):
     forward.add_command(command)
 for command in (
     *(serve, worker, forwarder, init, check_config, api_token, console, health),
-    *(message, receipts, rejected, forward, stats, prune, spool),
+    *(message, receipts, rejected, forward, stats, prune, forget, spool),
     *(simulate, try_request, easysms_url),
     *(contrib, completion),
 ):

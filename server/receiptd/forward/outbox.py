@@ -198,6 +198,10 @@ class Outbox:
         self.ledger.sent()
         self._finish(item, failed=False)
 
+    def drop(self, item: Item) -> None:
+        """There is nothing left to tell."""
+        self._finish(item, failed=False)
+
     def _finish(self, item: Item, *, failed: bool) -> None:
         """`item` is dealt with."""
         self._forget_payload(item)

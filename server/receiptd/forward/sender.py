@@ -407,7 +407,9 @@ class Sender:
             return
         for item in some:
             event = found.get(item.event_id)
-            if event is not None:
+            if event is not None and event.receipt is None and event.message is None:
+                outbox.drop(item)  # what it was about is forgotten: there is nothing to tell
+            elif event is not None:
                 outbox.found(item, event, self._clock())
             else:  # somebody has deleted it from the database by hand
                 self._judge.die(outbox, item, "the event is not in the database any more")

@@ -22,8 +22,8 @@ class EventData(_Shape):
     """What an event is about."""
 
     receipt: dict[str, Any] | None = Field(
-        description="The receipt without `raw`; null for message.state, and where store.keep has "
-        "deleted it since."
+        description="The receipt without `raw`; null for message.state, and where store.keep or "
+        "`receiptd forget` has deleted it since."
     )
     message: dict[str, Any] | None = Field(
         description="The message to this recipient as it was then, without its receipts; null "
