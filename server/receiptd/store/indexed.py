@@ -35,7 +35,8 @@ class Search(NamedTuple):
     in_buckets: Callable[[range], Select[Any]] | None = None
     """Where an index that is led by buckets of ids (`BUCKET_BITS`) leads to the rows: selects the
     ids of those in some buckets. There may be any number, so they are read some buckets at a
-    time."""
+    time. `conditions` do not repeat what leads there: PostgreSQL would then look the rows up by
+    it, and not by their ids."""
 
 
 class Piece(NamedTuple):

@@ -205,8 +205,6 @@ def _search(_connection: Connection, wanted: MessageFilter) -> Search:
     columns = messages.c
     ids = None
     conditions = common(messages, wanted, ("provider", "state"), "registered_at")
-    if wanted.recipient is not None:
-        conditions.append(columns.recipient_key.in_(phone_keys(wanted)))
     if wanted.reference is not None:
         conditions.append(columns.reference == wanted.reference)
     if wanted.message_id is not None:
@@ -216,8 +214,10 @@ def _search(_connection: Connection, wanted: MessageFilter) -> Search:
     if wanted.final is not None:
         # Said as the index of pending messages says it, so that it is used.
         conditions.append(literal_column("final" if wanted.final else "NOT final"))
-    if wanted.recipient is not None and ids is None:
-        return Search(conditions, in_buckets=of_recipient(messages, wanted))
+    if wanted.recipient is not None:
+        if ids is None:
+            return Search(conditions, in_buckets=of_recipient(messages, wanted))
+        conditions.append(columns.recipient_key.in_(phone_keys(wanted)))
     return Search(conditions, indexed=wanted.final is False, ids=ids)
 
 

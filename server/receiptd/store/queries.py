@@ -137,8 +137,6 @@ def _search_receipts(connection: Connection, wanted: ReceiptFilter) -> Search:
         return NOTHING
     columns = receipts.c
     conditions = common(receipts, wanted, ("provider", "endpoint", "kind", "state", "verdict"))
-    if wanted.recipient is not None:
-        conditions.append(columns.recipient_key.in_(phone_keys(wanted)))
     if wanted.reference is not None:
         conditions.append(columns.reference == wanted.reference)
     ids: CompoundSelect[Any] | None = None
@@ -152,10 +150,12 @@ def _search_receipts(connection: Connection, wanted: ReceiptFilter) -> Search:
         if ids is not None:
             conditions.append(columns.id.in_(ids))
         ids = union(*found)
+    if wanted.recipient is not None:
+        if ids is None:
+            return Search(conditions, in_buckets=of_recipient(receipts, wanted))
+        conditions.append(columns.recipient_key.in_(phone_keys(wanted)))
     if ids is not None:
         return Search(conditions, ids=ids)
-    if wanted.recipient is not None:
-        return Search(conditions, in_buckets=of_recipient(receipts, wanted))
     if wanted.verdict and Outcome.ACCEPTED not in wanted.verdict:
         # Said as the index of mismatches says it, so that it is used.
         conditions.append(columns.verdict != literal_column(f"'{Outcome.ACCEPTED}'"))
