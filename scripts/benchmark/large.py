@@ -54,10 +54,11 @@ class Size:
     deleted: int
     seconds: int
     """For which receipts come alone, before others are deleted beside them."""
+    starts: int
 
 
-USUAL = Size(10_000, 1_000_000, 20_000, 5, 50, 200_000, 10)
-SHORT = Size(500, 1_000, 500, 1, 5, 200, 1)
+USUAL = Size(10_000, 1_000_000, 20_000, 5, 50, 200_000, 10, 3)
+SHORT = Size(500, 1_000, 500, 1, 5, 200, 1, 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +96,7 @@ def measured(
     progress("looking up")
     yield from _look_ups(large, count, size)
     progress("starting")
-    yield _start_up(large, place)
+    yield _start_up(large, place, size.starts)
     yield from _insertions(made, large, size, progress)
     progress("registering")
     yield _registering(large, size)
@@ -157,10 +158,10 @@ def _each(engine: Any, source: Source, filters: Iterable[Any]) -> Iterator[float
         yield time.perf_counter() - begun
 
 
-def _start_up(large: Database, place: Place) -> Figure:
+def _start_up(large: Database, place: Place, starts: int) -> Figure:
     folder = place.folder / "start"
     found = []
-    for _ in range(3):
+    for _ in range(starts):
         folder.mkdir()
         try:
             server = Server(subjects.receiptd(folder, large.url), folder, place.cores.server)
