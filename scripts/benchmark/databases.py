@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import shutil
+import subprocess
 import tempfile
 import warnings
 from collections.abc import Iterator
@@ -124,6 +125,19 @@ class PostgresqlServer:
         """What autovacuum would do some time, now; and a checkpoint."""
         self._run("VACUUM (ANALYZE)", database.url)
         self._run("CHECKPOINT")
+
+    def dump(self, database: Database, target: Path) -> None:
+        """Back a database up into a file, as docs/operations.md says it."""
+        programs = Path(self._server.bin_path)
+        url = make_url(database.url).set(drivername="postgresql")
+        subprocess.run(
+            [
+                *(str(programs / "pg_dump"), "--format=custom", f"--file={target}"),
+                url.render_as_string(hide_password=False),
+            ],
+            check=True,
+            stdin=subprocess.DEVNULL,
+        )
 
     def close(self) -> None:
         """End the server; its files are gone."""

@@ -17,7 +17,7 @@ from benchmark.speed import Place
 from receiptd.message import Message
 from receiptd.receipt import Kind, Receipt, State
 
-_TOGETHER = 16
+TOGETHER = 16
 """Receipts handed to the writer at once: half of 32 connections' while the other half's are
 committed, as it comes out under load."""
 
@@ -95,11 +95,10 @@ def insert_rates(
     begun = datetime.now(UTC) - timedelta(seconds=(size.many + size.repeats * step) / 200)
 
     def receipts(first: int, count: int) -> Iterator[Receipt]:
-        for number in range(first, first + count):
-            yield _receipt(number, identifier(number), begun)
+        return made(identifier, first, count, begun)
 
-    with databases(kind, place.folder) as made:
-        few, many = made.make("few"), made.make("many")
+    with databases(kind, place.folder) as places:
+        few, many = places.make("few"), places.make("many")
         # A PostgreSQL server begun here would be pinned as well.
         with machine.pinned(place.cores.server):
             for database, stored, steps in ((few, size.few, 1), (many, size.many, size.repeats)):
@@ -108,13 +107,13 @@ def insert_rates(
                 filling.register(_messages(identifier, stored + steps * step, share))
                 filling.store_at_once(receipts(0, stored))
                 filling.close()
-                made.settle(database)
+                places.settle(database)
             found = []
             for repeat in range(size.repeats):
                 progress(f"inserting, repeat {repeat + 1} of {size.repeats}")
-                work = made.copy(few, "work")
-                after_few = _rate(work, receipts(size.few, step))
-                after_many = _rate(many, receipts(size.many + repeat * step, step))
+                work = places.copy(few, "work")
+                after_few = rate(work, receipts(size.few, step))
+                after_many = rate(many, receipts(size.many + repeat * step, step))
                 found.append(Grown(after_few, after_many))
                 _check(work, identifier, size.few + step)
         progress("comparing what was stored with what is there")
@@ -198,15 +197,23 @@ def _receipt(number: int, message_id: str, begun: datetime) -> Receipt:
     )
 
 
-def _rate(database: Database, receipts: Iterator[Receipt]) -> float:
+def made(
+    identifier: Callable[[int], str], first: int, count: int, begun: datetime
+) -> Iterator[Receipt]:
+    """Receipts of these numbers, two hundred of them a second from `begun` on."""
+    for number in range(first, first + count):
+        yield _receipt(number, identifier(number), begun)
+
+
+def rate(database: Database, receipts: Iterator[Receipt]) -> float:
     """Receipts a second, those after the first `_WARM_UP`; made before, so that only storing
     them counts."""
     made = list(receipts)
     filling = store.Filling(database.url, database.spool)
     try:
-        filling.store_as_posted(made[:_WARM_UP], _TOGETHER)
+        filling.store_as_posted(made[:_WARM_UP], TOGETHER)
         begun = time.perf_counter()
-        filling.store_as_posted(made[_WARM_UP:], _TOGETHER)
+        filling.store_as_posted(made[_WARM_UP:], TOGETHER)
         return (len(made) - _WARM_UP) / (time.perf_counter() - begun)
     finally:
         filling.close()

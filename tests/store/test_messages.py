@@ -296,6 +296,44 @@ def test_a_page_of_pending_messages_goes_along_their_index(engine, further, befo
     assert "Sort" not in steps
 
 
+@pytest.mark.parametrize("further", [{}, {"final": False}, {"state": ["ENROUTE"]}])
+def test_the_messages_of_a_number_are_found_by_their_index(engine, further):
+    pending = {"state": "ENROUTE", "final": False, "delivered": 0, "provider": "csoft"}
+    rows = [
+        {
+            "registered_at": AT,
+            "message_id": f"m{number}",
+            "message_key": f"m{number}",
+            "recipient_key": str(number % 2000),
+            **pending,
+        }
+        for number in range(20_000)
+    ]
+    with engine.begin() as connection:
+        connection.execute(messages.messages.insert(), rows)
+    with engine.begin() as connection:
+        connection.exec_driver_sql("ANALYZE")
+    statements = []
+
+    @event.listens_for(engine, "before_cursor_execute")
+    def note(_connection, _cursor, statement, parameters, *_):
+        statements.append((statement, parameters))
+
+    wanted = MessageFilter(recipient="1234", **further)
+    found = [row["message_id"] for row in each_message(engine, wanted)]
+    assert found == [f"m{number}" for number in range(19234, 0, -2000)]
+    sqlite = engine.dialect.name == "sqlite"
+    of_ids, of_rows = [each for each in statements if "recipient_key" in each[0]]
+    with engine.connect() as connection:
+        for (statement, parameters), index in (
+            (of_ids, "messages_by_recipient"),
+            (of_rows, "PRIMARY KEY" if sqlite else "messages_pkey"),
+        ):
+            explain = "EXPLAIN QUERY PLAN" if sqlite else "EXPLAIN"
+            plan = connection.exec_driver_sql(f"{explain} {statement}", parameters)
+            assert index in "\n".join(str(row[-1]) for row in plan)
+
+
 @pytest.mark.parametrize("size", [1, 3, 500])
 def test_pages_of_one_identifier_hold_each_recipient_once(store, engine, monkeypatch, size):
     store.register(*(Message("csoft", "A1", f"4477009000{number}") for number in range(10, 17)))

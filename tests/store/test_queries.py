@@ -9,7 +9,7 @@ from sqlalchemy import event
 
 from kit.store import AT, START, Clock, count_on, on_sqlite, receipt, rejection
 from receiptd.receipt import Kind, State
-from receiptd.store import paging
+from receiptd.store import indexed, paging
 from receiptd.store.matching import Policy
 from receiptd.store.paging import PAGE
 from receiptd.store.queries import (
@@ -194,6 +194,110 @@ def test_a_look_up_by_message_finds_it_in_every_bucket(open_store, engine):
         store.outcomes(receipt("m", recipient=f"44770090000{bucket}"))
     rows = each_receipt(engine, ReceiptFilter(message_id="M"), oldest_first=True)
     assert [row["id"] >> BUCKET_BITS for row in rows] == [0, 1, 5]
+
+
+@pytest.mark.parametrize(
+    "further", [{}, {"state": ["DELIVERED"], "since": AT}], ids=["all", "some"]
+)
+@pytest.mark.parametrize("oldest_first", [False, True])
+def test_a_look_up_by_number_uses_the_index(engine, further, oldest_first):
+    rows = [values(number, recipient_key=str(number % 2000)) for number in range(20_000)]
+    with engine.begin() as connection:
+        connection.execute(receipts.insert(), rows)
+    with engine.begin() as connection:
+        connection.exec_driver_sql("ANALYZE")
+    statements = []
+
+    @event.listens_for(engine, "before_cursor_execute")
+    def note(_connection, _cursor, statement, parameters, *_):
+        statements.append((statement, parameters))
+
+    wanted = ReceiptFilter(recipient="1234", **further)
+    found = list(each_receipt(engine, wanted, oldest_first=oldest_first))
+    assert len(found) == 10
+    explain = "EXPLAIN QUERY PLAN" if engine.dialect.name == "sqlite" else "EXPLAIN"
+    of_ids, of_rows = [each for each in statements if "recipient_key" in each[0]]
+    with engine.connect() as connection:
+        for (statement, parameters), index in (
+            (of_ids, "receipts_by_recipient"),
+            (of_rows, "PRIMARY KEY" if engine.dialect.name == "sqlite" else "receipts_pkey"),
+        ):
+            plan = connection.exec_driver_sql(f"{explain} {statement}", parameters)
+            steps = "\n".join(str(row[-1]) for row in plan)
+            assert index in steps
+            assert "SCAN receipts" not in steps
+            assert "Seq Scan on receipts" not in steps
+
+
+def values(number, **others):
+    """A row of `receipts`, written without the writer where there are to be thousands."""
+    return {
+        "received_at": AT + timedelta(seconds=number),
+        "endpoint": "soap",
+        "provider": "csoft",
+        "kind": "delivery",
+        "message_id": f"n{number}",
+        "message_key": f"n{number}",
+        "state": "DELIVERED",
+        "extra": "{}",
+        "raw": b"",
+        "verdict": "accepted",
+        "variant": "",
+        **others,
+    }
+
+
+@pytest.mark.parametrize("size", [1, 3, 100])
+@pytest.mark.parametrize("oldest_first", [False, True])
+def test_receipts_of_a_number_are_read_bucket_by_bucket(engine, size, oldest_first):
+    numbers = sorted(
+        {
+            max((bucket << BUCKET_BITS) + offset, 1)
+            for bucket in (0, 1, 2, 5, 9, 30)
+            for offset in (-1, 0, 1, 77)
+        }
+    )
+    with engine.begin() as connection:
+        connection.execute(
+            receipts.insert(),
+            [values(n, id=n, recipient_key=key) for n in numbers for key in [str(4410 + n % 2)]],
+        )
+    wanted = ReceiptFilter(recipient="4411")
+    expected = [number for number in numbers if number % 2]
+    got, reached = [], None
+    for piece in paging.pieces(engine, RECEIPTS, wanted, size=size, oldest_first=oldest_first):
+        assert len(piece.rows) <= size
+        got += [row["id"] for row in piece.rows]
+        if reached is not None:
+            assert (piece.reached > reached) is oldest_first
+        reached = piece.reached
+        passed = [n for n in expected if (n <= reached if oldest_first else n >= reached)]
+        assert sorted(got) == passed
+    assert not piece.more
+    assert got == (expected if oldest_first else expected[::-1])
+    # From within a bucket on.
+    got, before = [], None
+    while True:
+        found = paging.page(engine, RECEIPTS, wanted, limit=size, before_id=before)
+        got += [row["id"] for row in found.rows]
+        before = found.next_id
+        if before is None:
+            break
+    assert got == expected[::-1]
+    with engine.connect() as connection:
+        rows = receipts_page(connection, wanted, limit=3, before_id=expected[-1])
+    assert [row["id"] for row in rows] == expected[-2:-5:-1]
+
+
+def test_many_large_posts_of_a_number_come_in_several_pieces(engine, monkeypatch):
+    monkeypatch.setattr(indexed, "LARGEST_PIECE", 2500)
+    rows = [values(n, id=n, recipient_key="4411", raw=b"x" * 1000) for n in range(1, 8)]
+    with engine.begin() as connection:
+        connection.execute(receipts.insert(), rows)
+    wanted = ReceiptFilter(recipient="4411")
+    found = list(paging.pieces(engine, RECEIPTS, wanted, size=500))
+    assert [[row["id"] for row in piece.rows] for piece in found] == [[7, 6, 5], [4, 3, 2], [1]]
+    assert [(piece.reached, piece.more) for piece in found] == [(5, True), (2, True), (1, False)]
 
 
 def test_reading_all_keeps_no_transaction_open(many):

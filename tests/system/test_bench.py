@@ -18,6 +18,10 @@ from pathlib import Path
 
 import pytest
 
+from receiptd.store.database.engine import open_engine
+from receiptd.store.messages import MessageFilter, each_message
+from receiptd.store.queries import ReceiptFilter, each_receipt
+
 ROOT = Path(__file__).parents[2]
 
 needs_wrk = pytest.mark.skipif(
@@ -124,6 +128,41 @@ def test_growth_is_measured(bench, database):
     assert "insert rate with 5,000 stored over that with 500: sequential ids" in output
     assert "insert rate with 5,000 stored over that with 500: random ids" in output
     assert "memory after 2,000 receipts over that after 500" in output
+
+
+@needs_wrk
+@pytest.mark.parametrize("database", ["sqlite", "postgresql"])
+def test_a_large_store_is_measured(bench, tmp_path, database):
+    file = tmp_path / "figures.json"
+    code, output, errors = bench(
+        "--large", "2000", "--short", "--database", database, "--json", str(file)
+    )
+    assert code == 0, output + errors
+    figures = {each["name"]: each["found"] for each in json.loads(file.read_text())["large"]}
+    assert "building receipts_by_recipient" in figures
+    assert "look-up, receipts of a number" in figures
+    assert "start-up of a server" in figures
+    assert "insert rate over that with 500" in figures
+    assert "200 receipts and 20 messages" in figures["keep: deleted while receipts came"]
+    assert any(name.startswith("backup, ") for name in figures)
+
+
+def test_what_is_filled_in_is_what_is_looked_up(benchmark, tmp_path):
+    bulk, store = benchmark("bulk"), benchmark("store")
+    file = tmp_path / "receipts.db"
+    store.make(file)
+    bulk.fill(f"sqlite:///{file}", 1000, lambda _text: None)
+    engine = open_engine(f"sqlite:///{file}", writes=False)
+
+    def numbers(**wanted):
+        return [row["id"] for row in each_receipt(engine, ReceiptFilter(**wanted))]
+
+    assert numbers(message_id=bulk.key_of(77)) == [77]
+    assert numbers(recipient=bulk.phone_of(77, 1000)) == [827, 577, 327, 77]
+    assert numbers(recipient=bulk.BUSY) == list(range(1000, 0, -100))
+    found = list(each_message(engine, MessageFilter(recipient=bulk.BUSY)))
+    engine.dispose()
+    assert [row["message_id"] for row in found] == [bulk.key_of(n) for n in range(1000, 0, -100)]
 
 
 @needs_wrk

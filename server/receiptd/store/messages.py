@@ -12,9 +12,10 @@ from sqlalchemy import Connection, Engine, Select, literal_column, select, union
 
 from receiptd.message import Standing, together
 from receiptd.receipt import State, match_key, spellings
-from receiptd.store.paging import LARGEST_PAGE, PIECE, Row, Search, Source, each, rows_of
+from receiptd.store.indexed import Search
+from receiptd.store.paging import LARGEST_PAGE, PIECE, Row, Source, each, rows_of
 from receiptd.store.posts import whole
-from receiptd.store.queries import NOTHING, common, of_message, phone_keys, storable
+from receiptd.store.queries import NOTHING, common, of_message, of_recipient, phone_keys, storable
 from receiptd.store.rows import receipt_json, time
 from receiptd.store.schema import messages, receipts
 
@@ -209,8 +210,6 @@ def _search(_connection: Connection, wanted: MessageFilter) -> Search:
     columns = messages.c
     ids = None
     conditions = common(messages, wanted, ("provider", "state"), "registered_at")
-    if wanted.recipient is not None:
-        conditions.append(columns.recipient_key.in_(phone_keys(wanted)))
     if wanted.reference is not None:
         conditions.append(columns.reference == wanted.reference)
     if wanted.message_id is not None:
@@ -220,6 +219,10 @@ def _search(_connection: Connection, wanted: MessageFilter) -> Search:
     if wanted.final is not None:
         # Said as the index of pending messages says it, so that it is used.
         conditions.append(literal_column("final" if wanted.final else "NOT final"))
+    if wanted.recipient is not None:
+        if ids is None:
+            return Search(conditions, in_buckets=of_recipient(messages, wanted))
+        conditions.append(columns.recipient_key.in_(phone_keys(wanted)))
     return Search(conditions, indexed=wanted.final is False, ids=ids)
 
 

@@ -12,18 +12,17 @@ from time import monotonic
 from typing import Any, NamedTuple, cast
 
 from sqlalchemy import (
-    ColumnElement,
-    CompoundSelect,
     Connection,
     Engine,
-    MappingResult,
     Select,
     Table,
     func,
     select,
 )
 
+from receiptd.store.indexed import Piece, Search, by_buckets, by_ids, ids_of, next_stretch, taken
 from receiptd.store.posts import whole
+from receiptd.store.schema import BUCKET_BITS
 
 PAGE = 500
 """Rows read at once where all are wanted: each page is a transaction of its own, since a long
@@ -43,29 +42,10 @@ PEEK = 0.1
 
 _STRETCH = 8192
 """Ids looked at by the first statement of a search that has no index."""
-_QUICK, _SLOW = 0.05, 0.2
-"""Seconds: a quicker statement is followed by one of twice its stretch, a slower one of half."""
-
-LARGEST_PIECE = 1024 * 1024
-"""Bytes of stored posts after which a piece ends though it may hold more rows, so that reading
-takes little memory however large they are."""
-
 Row = Mapping[str, Any]
 """A row, by the names of its columns."""
 
 LARGEST_ID = 2**63 - 1
-
-
-class Search(NamedTuple):
-    """What a filter means in SQL."""
-
-    conditions: list[ColumnElement[bool]]
-    indexed: bool = False
-    """Whether an index leads to the rows in the order of their ids, so that no stretches of ids
-    need be gone through."""
-    ids: Select[Any] | CompoundSelect[Any] | None = None
-    """Where an index leads to the rows in another order: selects the ids of those among which the
-    rows are. They are read and sorted once, not with each page."""
 
 
 class Source(NamedTuple):
@@ -73,16 +53,6 @@ class Source(NamedTuple):
 
     table: Table
     search: Callable[[Connection, Any], Search]
-
-
-class Piece(NamedTuple):
-    """What one statement found."""
-
-    rows: Sequence[Row]
-    reached: int
-    """The id behind which the next one goes on."""
-    more: bool
-    """Whether there are ids left to look at."""
 
 
 class Page(NamedTuple):
@@ -181,7 +151,11 @@ def pieces(
         yield Piece((), after_id or 0 if oldest_first else low, False)
         return
     if search.ids is not None:
-        yield from _by_ids(engine, table, search, size, low, high, oldest_first)
+        ids = ids_of(engine, search.ids, low, high, oldest_first)
+        yield from by_ids(engine, table, search, size, ids, high if oldest_first else low, False)
+        return
+    if search.in_buckets is not None:
+        yield from by_buckets(engine, table, search, size, low, high, oldest_first)
         return
     while low <= high:
         start = monotonic()
@@ -192,60 +166,17 @@ def pieces(
             least = max(low, high - stretch + 1)
         statement = _select(table, search, size, most + 1, least - 1, oldest_first)
         with engine.connect() as connection:
-            rows, cut = _taken(connection.execute(statement).mappings())
+            rows, cut = taken(connection.execute(statement).mappings())
         reached = most if oldest_first else least
         if cut or len(rows) == size:
             reached = rows[-1]["id"]
         elif not search.indexed:
-            seconds = monotonic() - start
-            if seconds < _QUICK:
-                stretch *= 2
-            elif seconds > _SLOW:
-                stretch = max(stretch // 2, 1)
+            stretch = next_stretch(stretch, monotonic() - start)
         if oldest_first:
             low = reached + 1
         else:
             high = reached - 1
         yield Piece(rows, reached, low <= high)
-
-
-def _by_ids(
-    engine: Engine,
-    table: Table,
-    search: Search,
-    size: int,
-    low: int,
-    high: int,
-    oldest_first: bool,
-) -> Iterator[Piece]:
-    """The rows that fit among those of `search.ids`, as `pieces` gives them."""
-    assert search.ids is not None
-    with engine.connect() as connection:
-        found = connection.execute(search.ids).scalars()
-        ids = sorted((each for each in found if low <= each <= high), reverse=not oldest_first)
-    if not ids:
-        yield Piece((), high if oldest_first else low, False)
-    for start in range(0, len(ids), size):
-        some = ids[start : start + size]
-        statement = whole(table).where(table.c.id.in_(some), *search.conditions)
-        order = table.c.id.asc() if oldest_first else table.c.id.desc()
-        with engine.connect() as connection:
-            rows = connection.execute(statement.order_by(order)).mappings().all()
-        yield Piece(cast(Sequence[Row], rows), some[-1], start + size < len(ids))
-
-
-def _taken(found: MappingResult) -> tuple[Sequence[Row], bool]:
-    """The rows, at least one if there is any; and whether there were more, which were too large
-    to be taken with them."""
-    rows: list[Row] = []
-    size = 0
-    for row in cast(Iterator[Row], found):
-        rows.append(row)
-        size += len(row.get("raw", b""))
-        if size > LARGEST_PIECE:
-            found.close()
-            return rows, True
-    return rows, False
 
 
 def rows_of(
@@ -259,6 +190,10 @@ def rows_of(
 ) -> Sequence[Row]:
     """At most `limit` rows that fit, newest first, by one statement."""
     search = source.search(connection, wanted)
+    if search.in_buckets is not None:
+        first, last = (each or 0 for each in connection.execute(ends(source.table)).one())
+        buckets = range(first >> BUCKET_BITS, (last >> BUCKET_BITS) + 1)
+        search = search._replace(ids=search.in_buckets(buckets))
     statement = _select(source.table, search, limit, before_id, after_id, oldest_first)
     return cast(Sequence[Row], connection.execute(statement).mappings().all())
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any
@@ -21,12 +21,15 @@ from sqlalchemy import (
 )
 
 from receiptd.receipt import Outcome, match_key, spellings
-from receiptd.store.paging import LARGEST_ID, Row, Search, Source, each, ends, rows_of
+from receiptd.store.indexed import Search
+from receiptd.store.paging import LARGEST_ID, Row, Source, each, ends, rows_of
 from receiptd.store.phone import e164
 from receiptd.store.schema import BUCKET_BITS, receipts, rejected_posts
 
-# A literal, not a parameter: SQLite uses an index on an expression only for the very expression.
-_BUCKET = receipts.c.id.op(">>")(literal_column(str(BUCKET_BITS)))
+
+def _bucket(table: Table) -> ColumnElement[int]:
+    # A literal, not a parameter: SQLite uses an index on an expression only for the very one.
+    return table.c.id.op(">>")(literal_column(str(BUCKET_BITS)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,8 +141,6 @@ def _search_receipts(connection: Connection, wanted: ReceiptFilter) -> Search:
     conditions = common(
         receipts, wanted, ("provider", "endpoint", "kind", "state", "verdict", "code")
     )
-    if wanted.recipient is not None:
-        conditions.append(columns.recipient_key.in_(phone_keys(wanted)))
     if wanted.reference is not None:
         conditions.append(columns.reference == wanted.reference)
     ids: CompoundSelect[Any] | None = None
@@ -153,6 +154,10 @@ def _search_receipts(connection: Connection, wanted: ReceiptFilter) -> Search:
         if ids is not None:
             conditions.append(columns.id.in_(ids))
         ids = union(*found)
+    if wanted.recipient is not None:
+        if ids is None:
+            return Search(conditions, in_buckets=of_recipient(receipts, wanted))
+        conditions.append(columns.recipient_key.in_(phone_keys(wanted)))
     if ids is not None:
         return Search(conditions, ids=ids)
     if wanted.verdict and Outcome.ACCEPTED not in wanted.verdict:
@@ -217,9 +222,22 @@ def of_message(connection: Connection, identifier: str) -> list[Select[tuple[int
     if newest and key:
         buckets = range(oldest >> BUCKET_BITS, (newest >> BUCKET_BITS) + 1)
     return [
-        select(identity).where(_BUCKET.in_(buckets), column.in_([key, *spellings(key)]))
+        select(identity).where(_bucket(receipts).in_(buckets), column.in_([key, *spellings(key)]))
         for column in (receipts.c.message_key, receipts.c.linked_key)
     ]
+
+
+def of_recipient(table: Table, wanted: Any) -> Callable[[range], Select[tuple[int]]]:
+    """Selects, by an index, the ids of the rows in some buckets that are about the phone number
+    that a filter asks for."""
+    keys = phone_keys(wanted)
+
+    def in_buckets(buckets: range) -> Select[tuple[int]]:
+        return select(table.c.id).where(
+            _bucket(table).in_(buckets), table.c.recipient_key.in_(keys)
+        )
+
+    return in_buckets
 
 
 def storable(wanted: Any) -> bool:

@@ -28,13 +28,14 @@ from sqlalchemy import (
 )
 from sqlalchemy.types import TypeDecorator
 
-REVISION = "0007"
+REVISION = "0008"
 """The newest migration's number; a store that stands at it needs no Alembic at start-up."""
 
 BUCKET_BITS = 17
-"""Receipts are found by message through an index led by `id >> BUCKET_BITS`, so that insertions
-stay among its last 131,072 entries however random the identifiers are; a look-up visits each
-bucket. With 2 million receipts stored, that keeps nine tenths of an empty store's rate."""
+"""Receipts are found by message and by recipient through indexes led by `id >> BUCKET_BITS`, so
+that insertions stay among the last 131,072 entries however random the identifiers are; a look-up
+visits each bucket. With 2 million receipts stored, that keeps nine tenths of an empty store's
+rate."""
 
 
 class Time(TypeDecorator[datetime]):

@@ -15,6 +15,7 @@ from receiptd.receipt import State
 from receiptd.store.database.engine import open_engine
 from receiptd.store.database.migrating import upgrade
 from receiptd.store.posts import whole
+from receiptd.store.queries import ReceiptFilter, each_receipt
 from receiptd.store.schema import receipts
 
 COLUMNS = (
@@ -90,14 +91,15 @@ def test_millions_of_receipts_are_not_rewritten_for_the_posts_table(empty: Engin
         before = connection.exec_driver_sql(f"SELECT {place}").scalar_one()
         stored = connection.exec_driver_sql("SELECT id, raw FROM receipts ORDER BY id").all()
         pages = None if postgresql else _pages(connection)
-    assert upgrade(empty) == "0005"
-    with empty.connect() as connection:
+    bring_to(empty, "0006")
+    with empty.execution_options(any_revision=True).connect() as connection:
         assert connection.exec_driver_sql(f"SELECT {place}").scalar_one() == before
         found = connection.execute(whole(receipts).order_by(receipts.c.id)).all()
         if pages is not None:
             assert _pages(connection) - pages < 10
     assert [(row.id, row.raw) for row in found] == [tuple(row) for row in stored]
     assert {row.post_id for row in found} == {None}
+    assert upgrade(empty) == "0006"
     store = Store(empty)
     try:
         (verdicts,) = store.put([receipt("7"), receipt("3001"), receipt("3002")])
@@ -107,6 +109,18 @@ def test_millions_of_receipts_are_not_rewritten_for_the_posts_table(empty: Engin
     assert [verdict.outcome.value for verdict in verdicts] == ["duplicate", *["accepted"] * 2]
     assert [(row.raw, row.post_id) for row in rows[3000:]] == [(b"raw", 1)] * 2
     assert (rows[6].raw, rows[6].post_id) == (stored[6].raw, None)
+
+
+def test_receipts_that_are_there_already_are_found_by_their_number(empty: Engine) -> None:
+    bring_to(empty, "0006")
+    values = VALUES.replace("'447700912345', '447700912345'", "{number}, {number}")
+    with empty.execution_options(any_revision=True).begin() as connection:
+        for key, number in (("'a'", "'447700912345'"), ("'b'", "NULL"), ("'c'", "'4477'")):
+            each = values.format(id=key, key=key, number=number, raw="''")
+            connection.exec_driver_sql(f"INSERT INTO receipts ({COLUMNS}) VALUES ({each})")
+    upgrade(empty)
+    found = each_receipt(empty, ReceiptFilter(recipient="+44 7700 912345"))
+    assert [row["message_id"] for row in found] == ["a"]
 
 
 def _pages(connection: Connection) -> int:
