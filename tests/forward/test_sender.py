@@ -251,7 +251,7 @@ def test_what_is_refused_for_too_long_is_dead_and_its_message_goes_on(sending, s
     stored(store, "A", code="1")
     one.run(2)
     long_ago = datetime.now(UTC) - timedelta(seconds=2)
-    for item in one.sender._outbox.lanes._waiting:  # as if refused two seconds ago
+    for item in one.sender._lease.outbox.lanes._waiting:  # as if refused two seconds ago
         item[-1].first_failed = long_ago
     one.run(10)
     assert one.ids == [2]
@@ -328,7 +328,7 @@ def test_a_dead_letter_that_is_retried_begins_its_schedule_anew(sending, store):
 
 def test_dead_letters_that_are_refused_again_do_not_keep_others_back(sending, store, monkeypatch):
     monkeypatch.setattr("receiptd.forward.outbox.PAGE", 2)
-    monkeypatch.setattr("receiptd.forward.sender.PAGE", 2)
+    monkeypatch.setattr("receiptd.forward.lease.PAGE", 2)
     one = sending()
     one.destination.answer = lambda _: Outcome(Fault.ABORT, "abort")
     stored(store, *(f"m{number}" for number in range(6)))
@@ -459,7 +459,7 @@ def test_events_travel_in_batches_and_a_bad_one_harms_no_other(sending, store):
 def test_one_that_a_broker_never_takes_keeps_no_other_back(sending, store, monkeypatch):
     """Of a batch to a broker each event has an outcome of its own."""
     monkeypatch.setattr("receiptd.forward.outbox.WINDOW", 30)
-    monkeypatch.setattr("receiptd.forward.sender.PAGE", 10)
+    monkeypatch.setattr("receiptd.forward.lease.PAGE", 10)
     one = sending(batch=10)
     one.destination.answer = lambda delivery: [
         AWAY if about(each) == "unheard" else TAKEN for each in delivery.events
@@ -600,5 +600,5 @@ def test_memory_is_bounded_whatever_waits(sending, store):
     one.destination.answer = lambda _: None
     store.put(*([receipt(f"m{number}")] for number in range(4000)))
     one.run(20)
-    assert one.sender._outbox.lanes.items <= 1300
+    assert one.sender._lease.outbox.lanes.items <= 1300
     assert one.status.waiting == 4000

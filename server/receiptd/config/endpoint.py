@@ -19,7 +19,7 @@ from pydantic import (
 )
 
 from receiptd import providers
-from receiptd.config.endpoint_values import absolute_urls, country, free_path, zone_name
+from receiptd.config.endpoint_values import absolute_urls, country, states, url_path, zone_name
 from receiptd.config.errors import Finding, Misfit, expected, findings
 from receiptd.config.kinds import Network, Secrets, Table, one_or_many
 from receiptd.config.server import LARGEST_BODY
@@ -48,7 +48,7 @@ class Endpoint(BaseModel):
         description="The provider that posts here: one of the names above.",
         examples=["csoft"],
     )
-    path: Annotated[str, AfterValidator(free_path)] = Field(
+    path: Annotated[str, AfterValidator(url_path)] = Field(
         description="The path of the URL that is registered with the provider.",
         examples=["/soap"],
     )
@@ -138,7 +138,7 @@ class Endpoint(BaseModel):
         "registered.",
         examples=["always"],
     )
-    codes: dict[str, State] = Field(
+    codes: Annotated[dict[str, State], BeforeValidator(states)] = Field(
         default={},
         description="States of codes that the provider's table lacks or that you want "
         f"otherwise. The states are {', '.join(State)}.",
@@ -179,20 +179,6 @@ class Endpoint(BaseModel):
         if not value.username:
             return None
         raise ValueError("the password is empty: expected one, or no `basic` at all")
-
-    @field_validator("codes", mode="before")
-    @classmethod
-    def _states(cls, value: object) -> object:
-        if not isinstance(value, dict):
-            return value
-        wrong = [
-            ((code,), f"{state!r} is no state: {expected(str(state).upper(), list(State))}")
-            for code, state in value.items()
-            if str(state).upper() not in State.__members__
-        ]
-        if wrong:
-            raise Misfit(wrong)
-        return {str(code): str(state).upper() for code, state in value.items()}
 
     @model_validator(mode="after")
     def _settle(self) -> Self:

@@ -1,4 +1,4 @@
-"""Values of an endpoint that the world has lists of: URLs, time zones, countries."""
+"""Values of an endpoint, and what is wrong with them: paths, URLs, zones, countries, states."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ import difflib
 import re
 from zoneinfo import available_timezones
 
+from receiptd.config.errors import Misfit, expected
 from receiptd.providers.clocks import zone
+from receiptd.receipt import State
 
 _RESERVED = ("/api", "/console", "/metrics", "/healthz", "/readyz")
-"""Paths that receiptd answers itself."""
 
 
-def free_path(value: str) -> str:
+def url_path(value: str) -> str:
     if not re.fullmatch(r"(/[A-Za-z0-9._~-]+)+", value) or {".", ".."} & set(value.split("/")):
         raise ValueError(
             f"{value!r} is no path such as /soap: expected a slash, then letters, digits and "
@@ -59,3 +60,16 @@ def country(value: str | None) -> str | None:
             + (f"did you mean {meant!r}?" if meant in SUPPORTED_REGIONS else "such as 'US'")
         )
     return value
+
+
+def states(value: object) -> object:
+    if not isinstance(value, dict):
+        return value
+    wrong = [
+        ((code,), f"{state!r} is no state: {expected(str(state).upper(), list(State))}")
+        for code, state in value.items()
+        if str(state).upper() not in State.__members__
+    ]
+    if wrong:
+        raise Misfit(wrong)
+    return {str(code): str(state).upper() for code, state in value.items()}

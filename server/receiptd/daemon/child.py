@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import signal
+import sys
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from twisted.internet.error import ProcessExitedAlready
 from twisted.internet.protocol import ProcessProtocol
 
 from receiptd.config import Config
-from receiptd.daemon.orders import LONGEST_REPORT, ORDERS, pack
-from receiptd.daemon.worker import Order
+from receiptd.daemon.listeners import Listeners
+from receiptd.daemon.orders import LONGEST_REPORT, ORDERS, REPORTS, pack
+from receiptd.daemon.worker import LOCK, SOCKETS, Order
 
 DEATHS = 5
 WITHIN = 30.0
@@ -58,6 +61,31 @@ class Child(ProcessProtocol):
         self.deaths: deque[float] = deque(maxlen=DEATHS)
         self.pause = 0.0
         """Seconds of its last break in a crash loop; 0 outside one."""
+
+    def start(
+        self,
+        reactor: Any,
+        environment: Mapping[str, str],
+        listeners: Listeners,
+        lock: int | None,
+    ) -> None:
+        """Start a process for it, which gets the sockets.
+
+        :param lock: descriptor of the store's lock; None where the lock has none.
+        :raises OSError: where no process can be started.
+        """
+        descriptors: dict[int, int | str] = {0: 0, 1: 1, 2: 2, ORDERS: "w", REPORTS: "r"}
+        if lock is not None:
+            descriptors[LOCK] = lock
+        for number, listener in enumerate(listeners.all):
+            descriptors[SOCKETS + number] = listener.socket.fileno()
+        # Otherwise Python would look for modules in the working directory, where another user
+        # may have put some.
+        safe = [] if {"", str(Path.cwd())} & set(sys.path) else ["-P"]
+        arguments = [sys.executable, *safe, "-m", "receiptd", "worker", str(self.number)]
+        reactor.spawnProcess(
+            self, sys.executable, arguments, env=environment, childFDs=descriptors
+        )
 
     def connectionMade(self) -> None:
         """Its process has started."""
@@ -105,3 +133,14 @@ class Child(ProcessProtocol):
         self.pause = 0.0
         self.deaths.clear()
         return True
+
+
+def ending(how: Any) -> str:
+    """How a worker's process has ended, in words.
+
+    :param how: its `exitCode` or `signal` says it.
+    """
+    if how.signal is not None:
+        with suppress(ValueError):
+            return f"was ended by {signal.Signals(how.signal).name}"
+    return f"ended with exit code {how.exitCode}"

@@ -19,19 +19,15 @@ from receiptd.blanking.by_value import KnownSecrets
 from receiptd.config import Config
 from receiptd.daemon import privileges
 from receiptd.daemon.certificate_files import SecureSite
-from receiptd.daemon.credentials import all_secrets, all_tokens, api_tokens
+from receiptd.daemon.credentials import all_secrets
 from receiptd.daemon.database import open_database
 from receiptd.daemon.deferreds import at_once, in_thread
 from receiptd.daemon.gauges import gauges
-from receiptd.daemon.handlers import (
-    console_handlers,
-    endpoint_handlers,
-    operating_handlers,
-)
 from receiptd.daemon.listeners import Listeners
+from receiptd.daemon.pages import Pages
 from receiptd.daemon.reloading import checked, warn_of_fixed
 from receiptd.daemon.retention_service import RetentionService
-from receiptd.daemon.rules import policies, quota, retry_rules, spool_folder
+from receiptd.daemon.rules import policies, quota, spool_folder
 from receiptd.daemon.start_lines import url_of
 from receiptd.daemon.statistics_service import StatisticsService
 from receiptd.log import Log
@@ -42,17 +38,9 @@ from receiptd.store.database.engine import check_file, open_engine
 from receiptd.store.database.server_lock import ServerLock
 from receiptd.store.spool.folder import Spool
 from receiptd.store.writer import Result, Writer
-from receiptd.web.api.handler import Api
-from receiptd.web.api.routes import ROOT
-from receiptd.web.console.handler import Console
-from receiptd.web.operating.health import Readiness
-from receiptd.web.operating.metrics_page import MetricsPage
-from receiptd.web.reader import Reader
-from receiptd.web.receiving.receipt_log import ReceiptLog
 from receiptd.web.server.limits import raise_descriptors
 from receiptd.web.server.shutdown import GracefulShutdown
 from receiptd.web.server.site import Handler, Site
-from receiptd.web.token_auth import Guard
 
 if TYPE_CHECKING:
     from receiptd.web.server.certificates import Material
@@ -113,16 +101,15 @@ class Daemon(MultiService):
         self._bound: defer.Deferred[None] | None = None
         self._lock = lock or ServerLock(config.store.url)
         self._engine = open_engine(config.store.url)
-        folder = spool_folder(config)
         self._metrics = Metrics()
         self._writer = Writer(
             self._engine,
             policies=policies(config),
             regions=config.regions,
             quota=quota(config),
-            spool=Spool(folder, limit=config.store.spool_limit),
+            spool=Spool(spool_folder(config), limit=config.store.spool_limit),
             deliver=self._stored,
-            drained=lambda: self._api.stored(),
+            drained=lambda: self._pages.drained(),
             timed=self._metrics.stored,
         )
         self._pipeline = Pipeline(reactor, self._writer.put, config.store.queue)
@@ -136,21 +123,14 @@ class Daemon(MultiService):
             Path(os.environ[FOLDER_VARIABLE]) if FOLDER_VARIABLE in os.environ else None
         )
         """Where the process that forwards tells what it has counted."""
-        self._guard = Guard(config.api.token)
-        self._api = Api(
+        self._pages = Pages(
             reactor,
+            config,
             self._pipeline,
-            self._guard,
-            config.store.url,
-            config.endpoint,
-            retry_rules(config, self._secrets),
-            config.api.cors_origins,
-        )
-        self._api.forward.renew(config.forward)
-        self._reader = Reader(reactor, config.store.url, "health", threads=3)
-        self._readiness = Readiness(reactor, self._pipeline, self._writer, self._reader, folder)
-        self._console = Console(
-            reactor, self._api, self._readiness, self._pipeline, self._writer, config
+            self._writer,
+            self._metrics,
+            self._secrets,
+            self.log,
         )
         self._material = material
         self._tls: SecureSite | None = None
@@ -161,8 +141,7 @@ class Daemon(MultiService):
     def _stored(self, results: list[Result]) -> None:
         """Pass on the results of one transaction. Called in the writer's thread."""
         self._pipeline.deliver(results)
-        self._api.stored()
-        self._readiness.stored()
+        self._pages.stored()
 
     def _look_after(self) -> None:
         """Called every second."""
@@ -180,7 +159,7 @@ class Daemon(MultiService):
         possible = raise_descriptors(server.connections)
         self._site = Site(
             {},
-            trees={ROOT.encode(): self._api, b"/console/": self._console},
+            trees=self._pages.trees,
             settings=server.model_copy(update={"connections": possible}),
             responses=self._metrics.responses,
             reactor=self._reactor,
@@ -213,18 +192,16 @@ class Daemon(MultiService):
         store = self._config.store
         check_file(store.url, create=store.migrate)
         self._lock.take()
-        self._open_api(self._config)
+        self._pages.open(self._config, self._site)
         open_database(
             store,
             self._engine,
-            [each.engine for each in (self._reader, self._console.reader, *self._api.readers)],
+            self._pages.engines,
             [each.name for each in self._config.forward],
         )
         super().startService()
         self._writer.start()
-        self._api.start()
-        self._console.start()
-        self._reader.start()
+        self._pages.start()
         self._shared = Shared.from_environment()
         if self._shared is not None and (earlier := self._shared.earlier()):
             self._metrics.go_on_from(earlier)
@@ -233,25 +210,16 @@ class Daemon(MultiService):
             self._site,
             self._pipeline,
             self._writer,
-            self._readiness,
+            self._pages.readiness,
             lambda: self._config.store.spool_limit,
             lambda: self._retention.held if self._retention is not None else 0,
         )
         if (tls := self._tls) is not None:
-            self._readiness.certificate = lambda: tls.expires
+            self._pages.readiness.certificate = lambda: tls.expires
         self._every_second.start(1.0)
         gc.freeze()  # what was made until now stays
         gc.set_threshold(FRESH_OBJECTS)
         self._bound.addCallback(self._accept).chainDeferred(self.listening)
-
-    def _open_api(self, config: Config) -> None:
-        """Open the API and /metrics to the configured tokens, or to that of the token file. If
-        that file cannot be used they stay closed; receipts are received all the same."""
-        accepted = api_tokens(config)
-        self._guard.renew(accepted, made=not config.api.token)
-        self._console.renew(config, accepted)
-        self._site.tokens = all_tokens(config, accepted)
-        self._secrets.learn([each.token.get_secret_value() for each in accepted])
 
     def _accept(self, _: None) -> list[str]:
         self._listeners.start(self._reactor)
@@ -289,10 +257,8 @@ class Daemon(MultiService):
         self._secrets.learn(all_secrets(config))
         if self._tls is not None and self._tls.files is not None and new.material is not None:
             self._tls.files.use(new.material)
-        self._open_api(config)
-        self._api.renew(config.endpoint, config.api.cors_origins)
-        self._api.forward.renew(config.forward)
-        self._api.rejected.renew(retry_rules(config, self._secrets))
+        self._pages.open(config, self._site)
+        self._pages.renew(config)
         self._writer.renew(policies=policies(config), regions=config.regions, quota=quota(config))
         self._statistics.renew(policies(config), config.store.unfinished_after)
         if config.store.keep != self._config.store.keep:
@@ -331,38 +297,24 @@ class Daemon(MultiService):
         return defer.Deferred.fromCoroutine(self._stop())
 
     def _handlers(self, config: Config) -> dict[bytes, Handler]:
-        log = ReceiptLog(self.log, self._metrics, self._reactor)
-        page = MetricsPage(
-            self._reactor,
-            self._metrics,
-            self._shared,
-            self._guard,
-            self._readiness,
-            self._reader,
-            lambda: self.forward_folder(),
-        )
-        pages = operating_handlers(self._readiness, page) | console_handlers(config, self._console)
-        return pages | endpoint_handlers(config, self._pipeline, self._secrets, self._metrics, log)
+        return self._pages.handlers(config, self._shared, lambda: self.forward_folder())
 
     async def _stop(self) -> None:
         reactor = self._reactor
         seconds = self._config.server.stop_timeout
         deadline = reactor.seconds() + seconds
-        self._readiness.leave()
+        self._pages.readiness.leave()
         if self._bound is None:
             return
         if self._tls is not None:
             self._tls.stop()
         shutdown = GracefulShutdown(self._site, reactor, seconds)
-        self._api.end_streams()
-        self._console.end_streams()
+        self._pages.end_streams()
         ended = defer.maybeDeferred(super().stopService)
         await self._listeners.stop(reactor)
         self.unanswered = await shutdown.end()
         await ended
-        await self._api.stop()
-        await self._console.stop()
-        await self._reader.stop()
+        await self._pages.stop()
         if self._writer.running:
             # In a thread, so that the process ends even if the database hangs: a post that is not
             # stored is in the spool, or was not acknowledged.

@@ -5,17 +5,12 @@ The sockets stay open here, so no connection is refused while a worker is away: 
 or the new one, accept it. The supervisor itself accepts nothing, and serves nobody. Where
 `server.user` is set the workers become that user. The supervisor stays root, so that it can start
 workers and read the configuration again.
-
-Longer than 300 lines because orders, reports and the watch over the workers change one state,
-and read best together.
 """
 
 from __future__ import annotations
 
 import signal
-import sys
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,14 +19,14 @@ from twisted.logger import Logger
 
 from receiptd.config import Config
 from receiptd.daemon.certificate_files import certificate_files
-from receiptd.daemon.child import DEATHS, SHORTEST_BREAK, Child
+from receiptd.daemon.child import DEATHS, SHORTEST_BREAK, Child, ending
 from receiptd.daemon.listeners import Listeners
-from receiptd.daemon.orders import ORDERS, REPORTS, pack
+from receiptd.daemon.orders import ORDERS, pack
 from receiptd.daemon.reloading import checked, reload, warn_of_fixed
 from receiptd.daemon.sender import SenderProcess
 from receiptd.daemon.start_lines import announce, url_of
 from receiptd.daemon.systemd import Notifier
-from receiptd.daemon.worker import LOCK, SOCKETS, Assignment, Order
+from receiptd.daemon.worker import Assignment, Order
 from receiptd.log import Log
 from receiptd.metrics.workers import FOLDER_VARIABLE
 from receiptd.store.database.server_lock import ServerLock
@@ -170,7 +165,7 @@ class Supervisor:
             self._reloaded()
 
     def _ended(self, worker: Child, how: Any) -> None:
-        said = _said(how)
+        said = ending(how)
         if self._stopping:
             # A worker that is starting does not handle SIGTERM yet: it dies of it.
             if how.exitCode != 0 and how.signal != signal.SIGTERM:
@@ -236,22 +231,10 @@ class Supervisor:
     def _spawn(self, worker: Child) -> None:
         if self._stopping:
             return
-        sockets = self._listeners.all
-        descriptors: dict[int, int | str] = {0: 0, 1: 1, 2: 2, ORDERS: "w", REPORTS: "r"}
         lock = self._lock.fileno()
-        if lock is not None:
-            descriptors[LOCK] = lock
-        for number, listener in enumerate(sockets):
-            descriptors[SOCKETS + number] = listener.socket.fileno()
-        # Otherwise Python would look for modules in the working directory, where another user
-        # may have put some.
-        safe = [] if {"", str(Path.cwd())} & set(sys.path) else ["-P"]
         worker.since = worker.heard = self._reactor.seconds()
-        arguments = [sys.executable, *safe, "-m", "receiptd", "worker", str(worker.number)]
         try:
-            self._reactor.spawnProcess(
-                worker, sys.executable, arguments, env=self._environment, childFDs=descriptors
-            )
+            worker.start(self._reactor, self._environment, self._listeners, lock)
         except OSError as error:
             _log.error(
                 "worker {number} cannot be started: {error}", number=worker.number, error=error
@@ -260,7 +243,10 @@ class Supervisor:
             return
         material = self._certificates.material if self._certificates is not None else None
         assignment = Assignment(
-            self._config, [each.request for each in sockets], lock is not None, material
+            self._config,
+            [each.request for each in self._listeners.all],
+            lock is not None,
+            material,
         )
         worker.transport.writeToChild(ORDERS, pack(assignment))
         if not worker.pause:
@@ -302,10 +288,3 @@ class Supervisor:
     def _run_out(self) -> None:
         _log.error("the time to stop is over: the remaining workers are killed")
         self.abandon()
-
-
-def _said(how: Any) -> str:
-    if how.signal is not None:
-        with suppress(ValueError):
-            return f"was ended by {signal.Signals(how.signal).name}"
-    return f"ended with exit code {how.exitCode}"

@@ -14,11 +14,12 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Engine, Table, or_, select
 
+from receiptd.store.adoption import RECEIPT_COLUMNS
 from receiptd.store.candidates import Policy, Row
 from receiptd.store.database.engine import execute, fetch, open_engine
 from receiptd.store.database.single_run import Task, single_run
 from receiptd.store.database.write_turns import WriteTurns
-from receiptd.store.matching import RECEIPT_COLUMNS, Matching
+from receiptd.store.matching import Matching
 from receiptd.store.networks import counted, network_of
 from receiptd.store.statistics_keys import hour_of
 from receiptd.store.statistics_queries import fill

@@ -14,6 +14,7 @@ from receiptd.web.api import shapes
 from receiptd.web.api.events import EventsApi
 from receiptd.web.api.forward import ForwardApi
 from receiptd.web.api.handler import Api
+from receiptd.web.api.messages import MessagesApi
 from receiptd.web.api.rejected import RejectedApi
 from receiptd.web.api.routes import OPERATIONS
 
@@ -61,7 +62,7 @@ def test_the_document_has_every_operation_and_no_other(served):
     }
     assert found == {(each.method, each.path, each.name) for each in OPERATIONS}
     names = {each.name for each in OPERATIONS}
-    handlers = (Api, EventsApi, ForwardApi, RejectedApi)
+    handlers = (Api, EventsApi, ForwardApi, MessagesApi, RejectedApi)
     handled = {name.strip("_") for each in handlers for name in vars(each)} & names
     assert len(handled) == len(found)
 

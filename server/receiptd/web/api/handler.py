@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from typing import Any
-from urllib.parse import quote
 
 from sqlalchemy import Engine
 from twisted.internet.defer import ensureDeferred
 
 from receiptd.config import Endpoint
-from receiptd.pipeline import Busy, Pipeline
+from receiptd.pipeline import Pipeline
 from receiptd.providers import values
 from receiptd.rejected.retry import Rules
-from receiptd.store.messages import MESSAGES, message_json, message_with_receipts
+from receiptd.store.messages import MESSAGES, message_json
 from receiptd.store.oldest_first import page_after
 from receiptd.store.paging import Row, Source, one_row, page
 from receiptd.store.queries import RECEIPTS, REJECTIONS, ReceiptFilter
@@ -21,15 +20,15 @@ from receiptd.store.rows import receipt_json, rejection_json
 from receiptd.store.schema import receipts
 from receiptd.web.api import openapi, routes
 from receiptd.web.api.answering import Answering
-from receiptd.web.api.bodies import encoded, encoded_page, encoded_timeline
+from receiptd.web.api.bodies import encoded, encoded_page
 from receiptd.web.api.events import EventsApi
 from receiptd.web.api.feeds import EventFeed, Feed, ReceiptFeed, check_kept
 from receiptd.web.api.forward import ForwardApi
 from receiptd.web.api.known_names import Names
 from receiptd.web.api.links import link_of_next
+from receiptd.web.api.messages import MessagesApi
 from receiptd.web.api.parameters import (
     ListQuery,
-    MessageQuery,
     MessagesQuery,
     Query,
     ReceiptQuery,
@@ -39,7 +38,6 @@ from receiptd.web.api.parameters import (
     read_query,
 )
 from receiptd.web.api.partial import selecting
-from receiptd.web.api.registration import read_messages
 from receiptd.web.api.rejected import RejectedApi
 from receiptd.web.api.statistics import StatisticsQuery, answer
 from receiptd.web.api.stream import EVENT_STREAM, Streams
@@ -49,12 +47,6 @@ from receiptd.web.server.request import Request
 from receiptd.web.token_auth import Guard
 
 JSON = b"application/json"
-
-LONGEST_PATH = 1024
-"""Characters of a provider's or a message's name in a path: none has so many."""
-
-MOST_REGISTERING = 20_000
-"""Messages that may wait to be registered, of all requests."""
 
 
 class Api:
@@ -79,17 +71,16 @@ class Api:
         :param rules: by which rejected posts are tried again.
         :param origins: see `renew`.
         """
-        self._pipeline = pipeline
         self._guard = guard
         self._reader = Reader(reactor, database, "api")
         # Threads of their own, so that many streams do not keep other requests waiting.
         self._stream_reader = Reader(reactor, database, "streams", threads=2)
         self._streams = Streams(reactor, self._stream_reader)
         self._reactor = reactor
-        self._registering = 0
         self.readers = (self._reader, self._stream_reader)
         self.forward = ForwardApi(reactor, self._reader, database)
         self.events = EventsApi(self._reader)
+        self.messages = MessagesApi(self._reader, pipeline, Names.of(endpoints))
         self.rejected = RejectedApi(self._reader, database, rules, self.stored)
         self.renew(endpoints, origins)
 
@@ -102,6 +93,7 @@ class Api:
         """
         self._origins = frozenset(origins)
         self._names = Names.of(endpoints)
+        self.messages.renew(self._names)
         self._document = b""
 
     @staticmethod
@@ -154,7 +146,7 @@ class Api:
         answering.operation = operation
         self._guard.check(request, operation.scope, shown, counts=False)
         query = read_query(operation.query, request.query)
-        for home in (self.forward, self.events, self.rejected):
+        for home in (self.messages, self.forward, self.events, self.rejected):
             if hasattr(home, operation.name):
                 await getattr(home, operation.name)(request, query, **route.values)
                 return
@@ -162,35 +154,6 @@ class Api:
         answering.tell(200)  # of a stream, which goes on
 
     # --- What the operations do
-
-    async def _register_messages(self, request: Request, _query: Query) -> None:
-        content_type = request.header(b"Content-Type")
-        if content_type.partition(";")[0].strip().lower() != "application/json":
-            raise Problem(
-                415,
-                f"the Content-Type is {content_type or 'missing'}: expected application/json",
-                headers=(b"Accept: application/json\r\n",),
-            )
-        messages = read_messages(request.body(), self._names.configured)
-        if self._registering + len(messages) > MOST_REGISTERING:
-            raise _busy()
-        self._registering += len(messages)
-        try:
-            results = await self._pipeline.register(messages) if messages else []
-        except Busy:
-            raise _busy() from None
-        finally:
-            self._registering -= len(messages)
-        items = [
-            {
-                "provider": message.provider,
-                "message_id": message.message_id,
-                "recipient": message.recipient,
-                "result": result,
-            }
-            for message, result in zip(messages, results, strict=True)
-        ]
-        _send(request, encoded({"items": items}))
 
     async def _list_messages(self, request: Request, query: MessagesQuery) -> None:
         await self._list(request, MESSAGES, message_json, query)
@@ -224,28 +187,6 @@ class Api:
             return encoded_page(found, shape, link)
 
         _send(request, await self._reader.read(read))
-
-    async def _show_message(
-        self, request: Request, query: MessageQuery, provider: str, message_id: str
-    ) -> None:
-        def read(engine: Engine) -> bytes | None:
-            with engine.connect() as connection:
-                found = message_with_receipts(connection, provider, message_id)
-            if found and not query.raw:
-                for each in found["receipts"]:
-                    del each["raw"]
-            return encoded_timeline(found) if found else None
-
-        possible = max(len(provider), len(message_id)) <= LONGEST_PATH
-        body = await self._reader.read(read) if possible else None
-        if body is None:
-            raise Problem(
-                404,
-                f"no message {values.shown(message_id)} of {values.shown(provider)} is "
-                "registered; its receipts, if there are any, are at /api/v1/receipts?message_id="
-                + quote(message_id[: values.LONGEST_IDENTIFIER], safe=""),
-            )
-        _send(request, body)
 
     async def _show_receipt(self, request: Request, query: ReceiptQuery, id: str) -> None:
         body = None
@@ -297,10 +238,6 @@ class Api:
         if not self._document:
             self._document = encoded(openapi.document(self._names))
         _send(request, self._document)
-
-
-def _busy() -> Problem:
-    return Problem.unavailable("too much waits to be stored: send it again later")
 
 
 def _send(request: Request, body: bytes) -> None:
