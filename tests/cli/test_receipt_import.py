@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
@@ -122,3 +123,62 @@ def test_a_line_that_is_none_is_named(database, tmp_path, text, says):
     assert result.exit_code == 1
     assert says in result.stderr
     assert "0 receipts stored before it" in result.stderr
+
+
+GOOD = {
+    "id": 1,
+    "received_at": "2026-01-31T18:00:00Z",
+    "endpoint": "soap",
+    "provider": "csoft",
+    "kind": "delivery",
+    "state": "DELIVERED",
+    "message_id": "A",
+}
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("id", 2**63),
+        ("id", float("inf")),
+        ("id", "\u0663"),
+        ("received_at", "0001-01-01T00:00:00+14:00"),
+        ("reported_at", "9999-12-31T23:59:59-14:00"),
+        ("kind", None),
+        ("kind", {}),
+        ("provider", "a\ud800"),
+        ("message_id", "a\0"),
+        ("raw", "\udfff"),
+        ("price", "NaN"),
+        ("price", "1e999999999"),
+        ("extra", {"a": float("nan")}),
+        ("extra", {"\ud800": "a"}),
+        ("unread", "abc"),
+    ],
+)
+def test_a_value_that_no_database_takes_is_named(database, tmp_path, field, value):
+    url, store = database("new.db")
+    file = tmp_path / "bad.ndjson"
+    file.write_text(json.dumps(GOOD | {field: value}) + "\n")
+    result = run("receipts", "import", str(file), "--database", url)
+    assert result.exit_code == 1, result.output
+    assert f"line 1: not an exported receipt: {field}" in result.stderr.replace("'", "")
+    assert store.receipts() == []
+
+
+def test_a_cell_nested_too_deeply_is_named(database, tmp_path):
+    url, _ = database("new.db")
+    file = tmp_path / "bad.csv"
+    row = GOOD | {"extra": "[" * 100_000}
+    file.write_text(f"{','.join(row)}\n{','.join(map(str, row.values()))}\n")
+    result = run("receipts", "import", str(file), "--database", url)
+    assert result.exit_code == 1, result.output
+    assert "not an exported receipt" in result.stderr
+
+
+def test_a_byte_order_mark_and_a_very_small_price_are_read(database, tmp_path):
+    url, store = database("new.db")
+    file = tmp_path / "good.ndjson"
+    file.write_text("\ufeff" + json.dumps(GOOD | {"price": "1E-7"}) + "\n")
+    assert counts(run("receipts", "import", str(file), "--database", url)) == (1, 0)
+    assert store.receipts()[0].price == Decimal("1E-7")

@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from receiptd.blanking import BLANK
 
 _SPACE = b" \t\r\n"
+_IN_GROUP = re.compile(rb'["\[{\]}]')
 _VALUE_END = re.compile(rb"[\s,}\])&;]")
 
 
@@ -59,7 +60,7 @@ def _opens(body: bytes, start: int) -> bool:
 
 def blank_members(body: bytes, names: Iterable[str]) -> bytes:
     """`body`, which looks like JSON, with the value of each member whose name is one of `names`
-    (in lower case) blanked: a text or a number. Of a list or an object only the first value is."""
+    (in lower case) blanked, a list or an object as a whole."""
     for name in names:
         body = _blank_member(body, f'"{name}"'.encode())
     return body
@@ -75,8 +76,10 @@ def _blank_member(body: bytes, quoted: bytes) -> bytes:
             pieces.append(body[position:start])
             position = start
             continue
-        start = _skipped(body, colon + 1, _SPACE + b"[{")
-        if body[start : start + 1] == b'"':
+        start = _skipped(body, colon + 1, _SPACE)
+        if body[start : start + 1] in (b"[", b"{"):
+            end = _group_end(body, start)
+        elif body[start : start + 1] == b'"':
             end = _text_end(body, start)
         else:
             match = _VALUE_END.search(body, start)
@@ -90,6 +93,21 @@ def _skipped(body: bytes, start: int, characters: bytes) -> int:
     while start < len(body) and body[start] in characters:
         start += 1
     return start
+
+
+def _group_end(body: bytes, start: int) -> int:
+    """Where the JSON list or object that begins at `start` ends."""
+    depth, position = 0, start
+    while found := _IN_GROUP.search(body, position):
+        character = found[0]
+        if character == b'"':
+            position = _text_end(body, found.start())
+            continue
+        position = found.end()
+        depth += 1 if character in b"[{" else -1
+        if depth == 0:
+            return position
+    return len(body)
 
 
 def _text_end(body: bytes, start: int) -> int:

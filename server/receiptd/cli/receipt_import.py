@@ -81,7 +81,7 @@ def _opened(path: Path) -> IO[str]:
     if str(path) == "-":
         return sys.stdin
     try:
-        return path.open(encoding="utf-8", newline="")
+        return path.open(encoding="utf-8-sig", newline="")
     except OSError as error:
         raise Failed(f"{path}: cannot be read: {error.strerror}") from None
 

@@ -10,7 +10,8 @@ from decimal import Decimal, InvalidOperation
 from hashlib import sha256
 from typing import IO, Any, Literal, NamedTuple
 
-from receiptd.receipt import Kind, Receipt, State
+from receiptd.receipt import MOST_PARTS, Kind, Receipt, State
+from receiptd.registration import rules
 
 Format = Literal["csv", "json", "ndjson"]
 
@@ -48,7 +49,7 @@ def read(file: IO[str], layout: Format) -> Iterator[Entry]:
             yield _entry(line, fields)
         except StopIteration:
             return
-        except (csv.Error, KeyError, ValueError, TypeError, InvalidOperation) as error:
+        except (csv.Error, KeyError, ValueError, TypeError, RecursionError) as error:
             if isinstance(error, BadLine):
                 raise
             text = f"{error.args[0]!r} is missing" if isinstance(error, KeyError) else str(error)
@@ -95,34 +96,37 @@ _FORMULAS = ("=", "@", "\t", "\r", "\n", "+", "-", "\uff1d", "\uff20", "\uff0b",
 
 
 def _entry(line: int, fields: Mapping[str, Any]) -> Entry:
-    found = {name: fields[name] for name in _NEEDED}
-    received_at = _time(found["received_at"])
+    for name in _NEEDED:
+        if fields[name] is None:
+            raise KeyError(name)
+    number: int = _optional(fields, "id", _number)
+    received_at: datetime = _optional(fields, "received_at", _time)
     receipt = Receipt(
-        endpoint=_text(found["endpoint"]),
-        provider=_text(found["provider"]),
-        kind=Kind(found["kind"]),
+        endpoint=_optional(fields, "endpoint", _text),
+        provider=_optional(fields, "provider", _text),
+        kind=_optional(fields, "kind", Kind),
         message_id=_optional(fields, "message_id", _text),
-        state=State(found["state"]),
+        state=_optional(fields, "state", State),
         code=_optional(fields, "code", _text),
         recipient=_optional(fields, "recipient", _text),
         reported_at=_optional(fields, "reported_at", _time),
-        raw=(_optional(fields, "raw", _text) or "").encode(),
+        raw=_optional(fields, "raw", str.encode) or b"",
         description=_optional(fields, "description", _text),
         sender=_optional(fields, "sender", _text),
         reference=_optional(fields, "reference", _text),
         part=_optional(fields, "part", _part),
         parts=_optional(fields, "parts", _part),
-        price=_optional(fields, "price", Decimal),
+        price=_optional(fields, "price", _price),
         network=_optional(fields, "network", _text),
         text=_optional(fields, "text", _text),
-        extra=_optional(fields, "extra", dict) or {},
-        unread=tuple(map(_text, fields.get("unread") or ())),
+        extra=_optional(fields, "extra", _extra) or {},
+        unread=_optional(fields, "unread", _names) or (),
     )
     if receipt.message_id is None and receipt.reported_at is None:
         # Nothing in it tells it from others, and it must be the same at the next import.
-        told = (str(found["id"]), received_at.isoformat(), receipt.endpoint)
+        told = (str(fields["id"]), received_at.isoformat(), receipt.endpoint)
         receipt = receipt._replace(nonce=sha256("\n".join(told).encode()).hexdigest()[:16])
-    return Entry(line, int(found["id"]), received_at, receipt)
+    return Entry(line, number, received_at, receipt)
 
 
 def _optional(fields: Mapping[str, Any], name: str, read: Callable[[Any], Any]) -> Any:
@@ -131,14 +135,27 @@ def _optional(fields: Mapping[str, Any], name: str, read: Callable[[Any], Any]) 
         return None
     try:
         return read(value)
-    except (ValueError, TypeError, InvalidOperation):
-        raise ValueError(f"{name}: {str(value)[:60]!r}") from None
+    except (ValueError, TypeError, OverflowError, RecursionError, InvalidOperation):
+        # Escaped, since it may hold what no terminal shows.
+        raise ValueError(f"{name}: {str(value)[:60]!a}") from None
 
 
 def _text(value: object) -> str:
     if not isinstance(value, str):
-        raise TypeError(f"expected a text, not {str(value)[:60]!r}")
+        raise TypeError
+    return rules.text(value, LONGEST_LINE)
+
+
+def _number(value: object) -> int:
+    if isinstance(value, str) and value.isascii() and value.isdigit():
+        value = int(value)
+    if type(value) is not int or not 0 < value <= _LARGEST_ID:
+        raise ValueError
     return value
+
+
+_LARGEST_ID = 2**63 - 1
+"""What a column of a database holds."""
 
 
 def _time(value: object) -> datetime:
@@ -148,6 +165,27 @@ def _time(value: object) -> datetime:
 
 def _part(value: object) -> int:
     number = int(str(value))
-    if not 0 <= number <= 255:
-        raise ValueError(f"expected 0 to 255, not {number}")
+    if not 0 <= number <= MOST_PARTS:
+        raise ValueError
     return number
+
+
+def _price(value: object) -> Decimal:
+    price = Decimal(str(value))
+    if not price.is_finite() or len(price.as_tuple().digits) > 40 or abs(price.adjusted()) > 40:
+        raise ValueError
+    return price
+
+
+def _extra(value: object) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise TypeError
+    # As it is stored: what no database or no reader of JSON takes is found here.
+    rules.text(json.dumps(value, ensure_ascii=False, allow_nan=False), LONGEST_LINE)
+    return value
+
+
+def _names(value: object) -> tuple[str, ...]:
+    if not isinstance(value, list):
+        raise TypeError
+    return tuple(map(_text, value))
