@@ -146,6 +146,19 @@ def test_a_database_that_holds_anything_is_left_alone(database):
     assert everything(target) == before
 
 
+def test_a_copy_that_was_begun_is_not_taken_for_another_databases(database):
+    one, other = new_engine(database("sqlite")), new_engine(database("sqlite"))
+    fill(one, 5)
+    fill(other, 3)
+    target = open_engine(database("sqlite"))
+    work = Copy(one, target)
+    work.begin()
+    work.run()
+    with pytest.raises(StoreError, match="a copy of another database was begun here"):
+        Copy(other, target).begin()
+    assert everything(target)["receipts"] == everything(one)["receipts"]
+
+
 def test_the_command_copies_beside_a_server_and_finishes_without_it(
     serve, new_postgresql_database
 ):

@@ -41,7 +41,7 @@ def copy(source: str, target: str, finish: bool) -> None:
       receiptd db copy --from sqlite:////var/lib/receiptd/receipts.db \\
           --to postgresql+psycopg://receiptd@db.example.com/receipts
     """
-    from sqlalchemy.exc import SQLAlchemyError
+    from sqlalchemy.exc import DataError, SQLAlchemyError
 
     from receiptd.store.copying import Copied, Copy
     from receiptd.store.database.engine import check_file, open_engine
@@ -96,6 +96,11 @@ def copy(source: str, target: str, finish: bool) -> None:
                 )
     except StoreError as error:
         raise Failed(str(error)) from None
+    except DataError as error:
+        raise Failed(
+            f"a row cannot be stored in the new database: {cause(error)}. Mend it in the database "
+            "that is copied, then run the command again"
+        ) from None
     except SQLAlchemyError as error:
         raise Failed(
             f"the copy has stopped; run the command again to go on: {cause(error)}"

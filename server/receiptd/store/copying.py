@@ -31,6 +31,7 @@ from sqlalchemy import (
     or_,
     select,
     text,
+    update,
 )
 
 from receiptd.store.database.errors import StoreError, shown
@@ -80,8 +81,16 @@ class Copy:
         :raises StoreError: where the target holds anything that no copy has put there.
         """
         require(self._source)
+        with self._source.connect() as connection:
+            store = connection.scalar(select(event_log.c.store))
         if revision(self._target) == COPYING:
-            return
+            with self._target.execution_options(reads=True).connect() as connection:
+                if connection.scalar(select(event_log.c.store)) == store:
+                    return
+            raise StoreError(
+                f"{shown(self._target.url)}: a copy of another database was begun here. Copy into "
+                "an empty one, or one that is not there yet"
+            )
         upgrade(self._target)
         with self._target.begin() as connection:
             for table in metadata.sorted_tables:
@@ -92,6 +101,7 @@ class Copy:
                         f"{table.name.replace('_', ' ')}. Copy into an empty one, or one that is "
                         "not there yet"
                     )
+            connection.execute(update(event_log).values(store=store))
             set_revision(connection, COPYING)
 
     def run(self, watch: Watch = lambda table, done, rows: None) -> Copied:
