@@ -18,6 +18,7 @@ from receiptd.store.copying import Copy
 from receiptd.store.database.engine import open_engine
 from receiptd.store.database.errors import StoreError
 from receiptd.store.database.migrating import require
+from receiptd.store.event_tables import event_log
 from receiptd.store.schema import messages, metadata, receipts, rejected_posts
 
 
@@ -150,6 +151,8 @@ def test_a_copy_that_was_begun_is_not_taken_for_another_databases(database):
     one, other = new_engine(database("sqlite")), new_engine(database("sqlite"))
     fill(one, 5)
     fill(other, 3)
+    with other.begin() as connection:  # databases of tests are copies of one
+        connection.execute(update(event_log).values(store="another"))
     target = open_engine(database("sqlite"))
     work = Copy(one, target)
     work.begin()
