@@ -64,7 +64,7 @@ class Pages:
         self._console = Console(reactor, self._api, self.readiness, pipeline, writer, config)
 
     @property
-    def trees(self) -> Mapping[bytes, Api | Console]:
+    def trees(self) -> Mapping[bytes, Handler]:
         """The handlers of everything beneath a path, by that path."""
         return {ROOT.encode(): self._api, b"/console/": self._console}
 

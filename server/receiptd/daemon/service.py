@@ -1,7 +1,4 @@
-"""The daemon, assembled: it makes all parts of the server from the configuration and joins them.
-
-Longer than 300 lines because every part is made, started, reloaded and stopped here, in one place.
-"""
+"""The daemon, assembled: makes all parts of the server from the configuration and joins them."""
 
 from __future__ import annotations
 
@@ -18,17 +15,16 @@ from twisted.logger import Logger
 from receiptd.blanking.by_value import KnownSecrets
 from receiptd.config import Config
 from receiptd.daemon import privileges
-from receiptd.daemon.certificate_files import SecureSite
 from receiptd.daemon.credentials import all_secrets
 from receiptd.daemon.database import open_database
-from receiptd.daemon.deferreds import at_once, in_thread
+from receiptd.daemon.deferreds import in_thread
+from receiptd.daemon.entrance import Entrance
 from receiptd.daemon.gauges import gauges
 from receiptd.daemon.listeners import Listeners
 from receiptd.daemon.pages import Pages
 from receiptd.daemon.reloading import checked, warn_of_fixed
 from receiptd.daemon.retention_service import RetentionService
 from receiptd.daemon.rules import policies, quota, spool_folder
-from receiptd.daemon.start_lines import url_of
 from receiptd.daemon.statistics_service import StatisticsService
 from receiptd.log import Log
 from receiptd.metrics.counters import Metrics
@@ -38,9 +34,8 @@ from receiptd.store.database.engine import check_file, open_engine
 from receiptd.store.database.server_lock import ServerLock
 from receiptd.store.spool.folder import Spool
 from receiptd.store.writer import Result, Writer
-from receiptd.web.server.limits import raise_descriptors
 from receiptd.web.server.shutdown import GracefulShutdown
-from receiptd.web.server.site import Handler, Site
+from receiptd.web.server.site import Handler
 
 if TYPE_CHECKING:
     from receiptd.web.server.certificates import Material
@@ -97,8 +92,7 @@ class Daemon(MultiService):
         self.listening: defer.Deferred[list[str]] = defer.Deferred()
         self.unanswered = 0
         """How many requests had no answer yet when the time to stop was over."""
-        self._listeners = listeners or Listeners()
-        self._bound: defer.Deferred[None] | None = None
+        self._entrance = Entrance(reactor, listeners or Listeners(), material)
         self._lock = lock or ServerLock(config.store.url)
         self._engine = open_engine(config.store.url)
         self._metrics = Metrics()
@@ -132,8 +126,6 @@ class Daemon(MultiService):
             self._secrets,
             self.log,
         )
-        self._material = material
-        self._tls: SecureSite | None = None
         self._shared: Shared | None = None
         self._every_second = task.LoopingCall(self._look_after)
         self._every_second.clock = reactor
@@ -156,43 +148,22 @@ class Daemon(MultiService):
         :raises ListenError: if an address or the certificates cannot be used.
         """
         server = self._config.server
-        possible = raise_descriptors(server.connections)
-        self._site = Site(
-            {},
-            trees=self._pages.trees,
-            settings=server.model_copy(update={"connections": possible}),
-            responses=self._metrics.responses,
-            reactor=self._reactor,
-        )
-        if server.tls is not None:
-            self._tls = SecureSite(server.tls, self._site, self._reactor, self._material)
-        self._bound = defer.Deferred.fromCoroutine(
-            self._listeners.bind(
-                self._reactor,
-                server.listen,
-                self._site,
-                server.tls.listen if server.tls else (),
-                self._tls.factory if self._tls else None,
-            )
-        )
-        at_once(self._bound)
+        self._entrance.bind(server, self._pages.trees, self._metrics.responses)
         privileges.serve_as(privileges.account(server.user, server.group))
         super().privilegedStartService()
 
     def renew(self, material: Material) -> None:
         """Use these certificates for connections that come from now on."""
-        if self._tls is not None:
-            self._tls.use(material)
+        self._entrance.use(material)
 
     def startService(self) -> None:
         """Open the store and begin to accept connections."""
-        if self._bound is None:
+        if not self._entrance.bound:
             self.privilegedStartService()
-        assert self._bound is not None
         store = self._config.store
         check_file(store.url, create=store.migrate)
         self._lock.take()
-        self._pages.open(self._config, self._site)
+        self._pages.open(self._config, self._entrance.site)
         open_database(
             store,
             self._engine,
@@ -205,33 +176,26 @@ class Daemon(MultiService):
         self._shared = Shared.from_environment()
         if self._shared is not None and (earlier := self._shared.earlier()):
             self._metrics.go_on_from(earlier)
-        self._site.handlers = self._handlers(self._config)
+        self._entrance.site.handlers = self._handlers(self._config)
         self._metrics.gauges = gauges(
-            self._site,
+            self._entrance.site,
             self._pipeline,
             self._writer,
             self._pages.readiness,
             lambda: self._config.store.spool_limit,
             lambda: self._retention.held if self._retention is not None else 0,
         )
-        if (tls := self._tls) is not None:
+        if (tls := self._entrance.tls) is not None:
             self._pages.readiness.certificate = lambda: tls.expires
         self._every_second.start(1.0)
         gc.freeze()  # what was made until now stays
         gc.set_threshold(FRESH_OBJECTS)
-        self._bound.addCallback(self._accept).chainDeferred(self.listening)
-
-    def _accept(self, _: None) -> list[str]:
-        self._listeners.start(self._reactor)
-        if self._tls is not None:
-            self._tls.start()
-        secure = self._listeners.secure
-        return [url_of(each, each in secure) for each in self._listeners.addresses]
+        self._entrance.accept(self.listening)
 
     @property
     def descriptions(self) -> list[str]:
         """Twisted endpoint descriptions of the sockets that it listens on."""
-        return self._listeners.descriptions
+        return self._entrance.descriptions
 
     @property
     def stop_timeout(self) -> float:
@@ -249,23 +213,22 @@ class Daemon(MultiService):
 
         :raises UserError: if it cannot be used.
         """
-        new = checked(self._config, config, self._tls.files if self._tls else None)
+        new = checked(self._config, config, self._entrance.files)
         self.log.apply(new.config.log)
         # Nothing fails from here on.
         config = new.config
         warn_of_fixed(new.fixed)
         self._secrets.learn(all_secrets(config))
-        if self._tls is not None and self._tls.files is not None and new.material is not None:
-            self._tls.files.use(new.material)
-        self._pages.open(config, self._site)
+        if self._entrance.files is not None and new.material is not None:
+            self._entrance.files.use(new.material)
+        self._pages.open(config, self._entrance.site)
         self._pages.renew(config)
         self._writer.renew(policies=policies(config), regions=config.regions, quota=quota(config))
         self._statistics.renew(policies(config), config.store.unfinished_after)
         if config.store.keep != self._config.store.keep:
             self._keep(config)
-        possible = raise_descriptors(config.server.connections)
-        self._site.configure(config.server.model_copy(update={"connections": possible}))
-        self._site.handlers = self._handlers(config)
+        self._entrance.renew(config.server)
+        self._entrance.site.handlers = self._handlers(config)
         self._config = config
 
     def _keep(self, config: Config) -> None:
@@ -304,14 +267,13 @@ class Daemon(MultiService):
         seconds = self._config.server.stop_timeout
         deadline = reactor.seconds() + seconds
         self._pages.readiness.leave()
-        if self._bound is None:
+        if not self._entrance.bound:
             return
-        if self._tls is not None:
-            self._tls.stop()
-        shutdown = GracefulShutdown(self._site, reactor, seconds)
+        self._entrance.leave_files()
+        shutdown = GracefulShutdown(self._entrance.site, reactor, seconds)
         self._pages.end_streams()
         ended = defer.maybeDeferred(super().stopService)
-        await self._listeners.stop(reactor)
+        await self._entrance.stop()
         self.unanswered = await shutdown.end()
         await ended
         await self._pages.stop()
@@ -334,4 +296,4 @@ class Daemon(MultiService):
 
     def close(self) -> None:
         """Close the sockets after a start that has failed."""
-        self._listeners.close()
+        self._entrance.close()
