@@ -17,7 +17,7 @@ from datetime import UTC, datetime, timedelta
 import click
 import pytest
 
-from kit.command_line import execute, run, start
+from kit.command_line import execute, run
 from kit.server import CSOFT, SAMPLES, environment
 from kit.store import receipt, rejection
 from kit.terminal import on_terminal
@@ -500,11 +500,19 @@ def test_json_is_readable_where_the_encoding_allows_and_valid_where_not(store):
 
 def test_a_reader_that_stops_early_is_no_failure_worth_a_traceback(store):
     store.outcomes(*(receipt(f"m{n}", raw=b"x" * 1000) for n in range(450)))
-    child = start("receipts", "list", "--json")
-    child.stdout.readline()
-    child.stdout.close()
-    assert child.stderr.read() == b""
-    child.wait(60)
+    # A process from its very beginning: what Python says at its end is the matter.
+    child = subprocess.Popen(
+        [sys.executable, "-m", "receiptd", "receipts", "list", "--json"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=environment(),
+    )
+    assert child.stdout is not None
+    assert child.stderr is not None
+    with child:
+        child.stdout.readline()
+        child.stdout.close()
+        assert child.stderr.read() == b""
 
 
 def test_show_tells_all_of_a_receipt(store):

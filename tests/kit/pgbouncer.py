@@ -59,8 +59,11 @@ class PgBouncer:
             command[1:1] = ["--user", pwd.getpwuid(owner).pw_name]
         self.process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
         self._server = server
-        listening = self.folder / f".s.PGSQL.{self.port}"
-        wait_until(listening.exists, "PgBouncer listens")
+        wait_until(self._listens, "PgBouncer listens")
+
+    def _listens(self) -> bool:
+        with socket.socket(socket.AF_UNIX) as client:
+            return client.connect_ex(str(self.folder / f".s.PGSQL.{self.port}")) == 0
 
     @property
     def url(self) -> str:

@@ -18,6 +18,7 @@ from urllib.request import urlopen
 import pytest
 import yaml
 
+from kit.certificates import Authority
 from kit.contrib import ALERTS, DASHBOARD, ROOT, VARIABLES, expressions
 from kit.receiver import receiver
 from kit.server import CSOFT, Server, wait_until
@@ -96,10 +97,16 @@ class Prometheus:
 
 
 @pytest.fixture
-def server(serve: Any) -> Iterator[Server]:
+def server(serve: Any, tmp_path: Path) -> Iterator[Server]:
     """Two workers, an application that is told, and one registered message."""
     with receiver() as application:
-        yield _started(serve, CONFIG.replace("{url}", application.url))
+        config = CONFIG.replace("{url}", application.url)
+        certificate, key = Authority(tmp_path).issue("localhost", "server")
+        config += (
+            f'[server.tls]\ncertificate = "{certificate}"\nkey = "{key}"\n'
+            'listen = ["tcp:0:interface=127.0.0.1"]\n'
+        )
+        yield _started(serve, config)
 
 
 def _started(serve: Any, config: str) -> Server:
@@ -148,6 +155,7 @@ def test_all_that_the_dashboard_and_the_alerts_ask_for_has_an_answer(server, pro
     def unanswered() -> list[str]:
         post(server.port, envelope("M"))
         post(server.port, envelope(new_id()))
+        post(server.port, envelope(new_id(), Report="27"))
         post(server.port, envelope("M", pin="WRONG.pin"))
         post(server.port, b"<nonsense")
         get(server.port, f"/seeme?reference={new_id()}&code=6&price=cheap")

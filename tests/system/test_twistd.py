@@ -135,9 +135,9 @@ def test_a_wheel_brings_the_plugin_and_the_consoles_files(tmp_path):
     # Building leaves things in the folder that is built.
     source = tmp_path / "source"
     source.mkdir()
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
+    for name in ("pyproject.toml", "README.md", "LICENSE", ".gitignore"):
         shutil.copy(CHECKOUT / name, source)
-    for name in ("server", "wsdl"):
+    for name in ("server", "wsdl", "contrib", "docs"):
         shutil.copytree(
             CHECKOUT / name,
             source / name,

@@ -67,6 +67,7 @@ def serve_earlier(
     def start() -> Server:
         with monkeypatch.context() as patch:
             patch.setenv("PYTHONPATH", str(earlier))
+            patch.setattr(Server, "last_line", "listening on")
             server = serve(CONFIG, folder=tmp_path / "one", options=("--database", database))
         assert "receiptd 0.1.0" in server.log
         return server

@@ -156,7 +156,7 @@ def test_every_stage_of_a_call_is_stored_and_each_once(server):
         ("/cdyne", "POST"),
         ("/cdyne/phone", "POST"),
         ("/seeme", "GET, HEAD, POST"),
-        ("/easysms", "GET, HEAD"),
+        ("/easysms", "GET, HEAD, POST"),
     ],
 )
 def test_only_the_methods_that_a_provider_uses(server, path, allow):
