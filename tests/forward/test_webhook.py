@@ -7,7 +7,7 @@ import ssl
 import threading
 import time
 from contextlib import contextmanager, suppress
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from urllib.parse import parse_qs, urlsplit
 
@@ -128,7 +128,10 @@ def test_a_form(send):
         app.answer = lambda _: 404
         send(app.url, event(message=MESSAGE), format="form", secret=SECRET)
     request = app.requests[0]
-    Signer(SECRET).verify(request.body, request.headers, json_parse=False)
+    name, at = (request.headers[f"webhook-{each}"] for each in ("id", "timestamp"))
+    sent_at = datetime.fromtimestamp(int(at), UTC)
+    signed = Signer(SECRET).sign(name, sent_at, request.body.decode())
+    assert request.headers["webhook-signature"] == signed
     fields = {name: value for name, (value,) in parse_qs(request.body.decode()).items()}
     assert fields["event"] == "evt_abc_5"
     assert fields["type"] == "receipt.stored"
