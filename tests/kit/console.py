@@ -10,8 +10,12 @@ from http.client import HTTPConnection
 from typing import NamedTuple
 from urllib.parse import urlencode, urlsplit
 
+from pydantic import SecretStr
+
 from kit.command_line import run
 from kit.server import DEADLINE, Server
+from receiptd.config.api import ApiToken
+from receiptd.web import login_code
 
 FORM = "application/x-www-form-urlencoded"
 
@@ -94,7 +98,11 @@ class Visitor:
 
     def log_in(self, token: str | None = None) -> Visitor:
         """Log in by a token; the server's own unless given."""
-        answer = self.post("/console/login", token=token or self.server.token or "")
+        secret = token or self.server.token or ""
+        answer = self.post("/console/login", token=secret)
+        if answer.status == 429:  # other tests' logins have failed within the minute
+            made = ApiToken(name="any", token=SecretStr(secret), scopes=["read"])
+            answer = self.ask(f"/console/login/{login_code.make(made)}")
         assert answer.status == 200, answer.words
         return self
 
