@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from kit.command_line import execute, run, start
 from kit.store import receipt, rejection
 from kit.terminal import on_terminal
-from receiptd.cli.exporting import no_formula
 from receiptd.message import Message
+from receiptd.registration.spreadsheet import no_formula
 
 EVIL = "a\x1b[2Jb\x9bc\x07d\u202ee"
 

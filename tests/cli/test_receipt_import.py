@@ -14,6 +14,7 @@ from kit.command_line import run
 from kit.store import Store, new_engine, receipt
 from receiptd.message import Message
 from receiptd.receipt import Kind, State
+from receiptd.registration import receipt_file
 
 FORMATS = ("ndjson", "json", "csv")
 
@@ -182,3 +183,14 @@ def test_a_byte_order_mark_and_a_very_small_price_are_read(database, tmp_path):
     file.write_text("\ufeff" + json.dumps(GOOD | {"price": "1E-7"}) + "\n")
     assert counts(run("receipts", "import", str(file), "--database", url)) == (1, 0)
     assert store.receipts()[0].price == Decimal("1E-7")
+
+
+@pytest.mark.parametrize("layout", ["ndjson", "csv"])
+def test_a_line_without_an_end_is_not_read_whole(database, tmp_path, monkeypatch, layout):
+    monkeypatch.setattr(receipt_file, "LONGEST_LINE", 1000)
+    url, _ = database("new.db")
+    file = tmp_path / f"long.{layout}"
+    file.write_text("id\n" * (layout == "csv") + "1" * 1001)
+    result = run("receipts", "import", str(file), "--database", url)
+    assert result.exit_code == 1
+    assert f"line {1 + (layout == 'csv')}: longer than 1000 characters" in result.stderr

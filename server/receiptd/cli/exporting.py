@@ -6,7 +6,6 @@ import csv
 import errno
 import json
 import os
-import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -22,6 +21,7 @@ from receiptd.cli.options import Failed, config_option, database_option, load, s
 from receiptd.cli.output import json_text, printable, say
 from receiptd.cli.progress import LEFT, progress_bar
 from receiptd.receipt import RECEIPT_KEYS
+from receiptd.registration.spreadsheet import no_formula
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
@@ -34,8 +34,6 @@ _SUFFIXES = {".csv": "csv", ".ndjson": "ndjson", ".jsonl": "ndjson", ".json": "j
 
 FILE_MODE = 0o640
 """Of an exported file, which holds people's phone numbers; a stricter umask makes it less."""
-
-_NUMBER = re.compile(r"[+-](?:[0-9]{1,64}(?:[.,][0-9]{1,64})?)")
 
 COLUMNS = RECEIPT_KEYS
 """The columns of CSV, which are the keys of a receipt as JSON."""
@@ -203,23 +201,6 @@ def _csv(target: IO[str], raw: bool, raw_csv: bool) -> Write:
         writer.writerow(cells)
 
     return write
-
-
-def no_formula(cell: Any) -> Any:
-    """`cell` as a spreadsheet takes it for a text or a number, and never for a formula: with an
-    apostrophe in front where it begins as a formula does.
-
-    What begins so is said by OWASP ("CSV Injection"). A plain number with its sign, such as an
-    international phone number, is none.
-    """
-    if not isinstance(cell, str) or not cell:
-        return cell
-    begins = cell.lstrip(" ")[:1]
-    if begins in ("=", "@", "\t", "\r", "\n", "\uff1d", "\uff20"):
-        return f"'{cell}"
-    if begins in ("+", "-", "\uff0b", "\uff0d") and not _NUMBER.fullmatch(cell):
-        return f"'{cell}"
-    return cell
 
 
 def _json(target: IO[str]) -> tuple[Write, Callable[[], object]]:

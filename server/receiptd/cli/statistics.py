@@ -11,12 +11,13 @@ from typing import Any
 
 import click
 
-from receiptd.cli.exporting import LineFeeds, no_formula
+from receiptd.cli.exporting import LineFeeds
 from receiptd.cli.filters import OneOf, any_of, check_names, texts, together
 from receiptd.cli.options import Moment, config_option, database_option, load, store
 from receiptd.cli.output import json_text, say, table
 from receiptd.errors import did_you_mean
 from receiptd.receipt import Kind, State
+from receiptd.registration.spreadsheet import no_formula
 
 _DIMENSIONS = (
     *("day", "hour", "endpoint", "provider", "kind", "network", "state", "code", "verdict"),

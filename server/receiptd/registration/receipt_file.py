@@ -12,6 +12,7 @@ from typing import IO, Any, Literal, NamedTuple
 
 from receiptd.receipt import MOST_PARTS, Kind, Receipt, State
 from receiptd.registration import rules
+from receiptd.registration.spreadsheet import as_it_was
 
 Format = Literal["csv", "json", "ndjson"]
 
@@ -57,11 +58,19 @@ def read(file: IO[str], layout: Format) -> Iterator[Entry]:
             raise BadLine(f"{where}not an exported receipt: {text[:200]}") from None
 
 
-def _objects(file: IO[str]) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    """An object in each line. A JSON array is written so, too, with brackets and commas around."""
+def _lines(file: IO[str]) -> Iterator[str]:
+    """The lines of a file, none of them longer than there are receipts."""
     number = 0
     while text := file.readline(LONGEST_LINE):
         number += 1
+        if len(text) == LONGEST_LINE and not text.endswith("\n"):
+            raise BadLine(f"line {number}: longer than {LONGEST_LINE} characters")
+        yield text
+
+
+def _objects(file: IO[str]) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    """An object in each line. A JSON array is written so, too, with brackets and commas around."""
+    for number, text in enumerate(_lines(file), 1):
         text = text.strip().removesuffix(",")
         if text in ("", "[", "]", "[]"):
             continue
@@ -76,23 +85,15 @@ def _objects(file: IO[str]) -> Iterator[tuple[int, Mapping[str, Any]]]:
 
 def _csv(file: IO[str]) -> Iterator[tuple[int, Mapping[str, Any]]]:
     csv.field_size_limit(LONGEST_LINE)
-    reader = csv.DictReader(file)
+    reader = csv.DictReader(_lines(file))
     for row in reader:
-        fields: dict[str, Any] = {name: _cell(value) for name, value in row.items() if name}
+        fields: dict[str, Any] = {
+            name: as_it_was(value) if value else None for name, value in row.items() if name
+        }
         for name in ("extra", "unread"):
             if fields.get(name):
                 fields[name] = json.loads(fields[name])
         yield reader.line_num, fields
-
-
-def _cell(value: str | None) -> str | None:
-    """A cell without the apostrophe that the export has put before what looks like a formula."""
-    if value and value[0] == "'" and value[1:].lstrip(" ")[:1] in _FORMULAS:
-        return value[1:]
-    return value or None
-
-
-_FORMULAS = ("=", "@", "\t", "\r", "\n", "+", "-", "\uff1d", "\uff20", "\uff0b", "\uff0d")
 
 
 def _entry(line: int, fields: Mapping[str, Any]) -> Entry:

@@ -427,6 +427,7 @@ def test_a_console_that_is_switched_off_is_not_there(serve):
     [
         *(("=1+1", "'=1+1"), ("@x", "'@x"), ("+1|cmd", "'+1|cmd"), ("-1+1|x", "'-1+1|x")),
         *(("+44 (0)7700", "+44 (0)7700"), ("-4", "-4"), ("\tx", "'\tx"), (None, ""), (7, "7")),
+        *((" =1", "' =1"), ("\n=1", "'\n=1"), ("\uff1d1", "'\uff1d1")),
     ],
 )
 def test_a_cell_is_no_formula(value, text):

@@ -7,6 +7,7 @@ import io
 import re
 from collections.abc import Iterable, Sequence
 
+from receiptd.registration.spreadsheet import no_formula
 from receiptd.web.console.desk import Answer
 
 CSV = b"text/csv; charset=utf-8; header=present"
@@ -14,8 +15,8 @@ CSV = b"text/csv; charset=utf-8; header=present"
 MOST_ROWS = 1000
 """Rows of one file; `receiptd receipts export` has no limit."""
 
-# What a spreadsheet would take for a formula. A phone number with its plus is none.
-_FORMULA = re.compile(r"[=@\t\r]|[+-](?![0-9 ().-]*$)")
+# As people write phone numbers; no_formula leaves those alone that are plain numbers.
+_PHONE = re.compile(r"[+-][0-9 ().-]*")
 
 
 def cell(value: object) -> str:
@@ -24,7 +25,7 @@ def cell(value: object) -> str:
     if value is None:
         return ""
     text = str(value)
-    return f"'{text}" if _FORMULA.match(text) else text
+    return text if _PHONE.fullmatch(text) else str(no_formula(text))
 
 
 def csv_answer(name: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Answer:
