@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
-from threading import Event
 from typing import Any
 
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
-from twisted.application.service import Service
 from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from receiptd.daemon.periodic import Periodic
 from receiptd.store.candidates import Policy
 from receiptd.store.database.errors import StoreError
 from receiptd.store.database.single_run import Elsewhere
@@ -30,8 +29,11 @@ EVERY = 60.0
 _log = Logger(namespace="receiptd.statistics")
 
 
-class StatisticsService(Service):
+class StatisticsService(Periodic):
     """Does both in a thread beside the reactor's; one run at a time."""
+
+    first = FIRST
+    every = EVERY
 
     def __init__(
         self,
@@ -44,11 +46,8 @@ class StatisticsService(Service):
         :param engine: opened for writing.
         :param policies: see `renew`.
         """
-        self._reactor = reactor
+        super().__init__(reactor)
         self._engine = engine
-        self._stop = Event()
-        self._next: Any = None
-        self._run: Deferred[None] | None = None
         self._filled = False
         self._failing = False
         self.renew(policies, unfinished_after)
@@ -63,26 +62,10 @@ class StatisticsService(Service):
         self._policies = policies
         self._unfinished_after = unfinished_after
 
-    def startService(self) -> None:
-        """Have the first run in a while: not in the middle of the start."""
-        super().startService()
-        self._stop.clear()
-        self._next = self._reactor.callLater(FIRST, self._begin)
-
-    def stopService(self) -> Deferred[None] | None:
-        """End the run that is under way, which takes no longer than a transaction."""
-        super().stopService()
-        self._stop.set()
-        if self._next is not None:
-            self._next.cancel()
-            self._next = None
-        return self._run
-
-    def _begin(self) -> None:
-        self._next = None
+    def run(self) -> Deferred[None] | None:
+        """Count what is not counted yet, and give up what is due."""
         if self._filled and self._unfinished_after is None:
-            self._again(None)
-            return
+            return None
         done: Deferred[None] = deferToThreadPool(
             self._reactor,
             self._reactor.getThreadPool(),
@@ -90,8 +73,7 @@ class StatisticsService(Service):
             self._policies,
             self._unfinished_after,
         )
-        self._run = done.addCallbacks(self._done, self._failed)
-        self._run.addCallback(self._again)
+        return done.addCallbacks(self._done, self._failed)
 
     def _work(self, policies: Mapping[str, Policy], unfinished_after: timedelta | None) -> None:
         """Called in a thread of the reactor's pool."""
@@ -126,8 +108,3 @@ class StatisticsService(Service):
             cause = getattr(failure.value, "orig", None) or failure.value
             _log.warn("counting in the statistics: {cause}; it goes on later", cause=cause)
         self._failing = True
-
-    def _again(self, _: None) -> None:
-        self._run = None
-        if self.running:
-            self._next = self._reactor.callLater(EVERY, self._begin)
