@@ -204,11 +204,16 @@ class SoapEndpoint:
         ).encode()
 
 
-def submitted(to: SoapTransport, body: bytes, post: SoapPost) -> Deferred[Response]:
-    """Submit the envelope that `body` is, or that a multipart/related body has in it."""
+def submitted(
+    to: SoapTransport, body: bytes, post: SoapPost, charset: str | None = None
+) -> Deferred[Response]:
+    """Submit the envelope that `body` is, or that a multipart/related body has in it.
+
+    :param charset: of `body`, where it is another than its Content-Type says.
+    """
     content_type = post.origin.content_type
     if is_xml(body) or not content_type[:40].lower().startswith(RELATED):
-        return to.submit(body, charset_of(content_type), post)
+        return to.submit(body, charset or charset_of(content_type), post)
     try:
         root = root_part(content_type, body)
     except Fault as fault:

@@ -10,10 +10,7 @@ from twisted.internet.defer import Deferred, succeed
 
 from receiptd.providers import Invalid, Item, Post, Provider
 from receiptd.receipt import ACCEPTED, Receipt
-from receiptd.soap.document import charset_of
-from receiptd.soap.endpoint import is_soap, is_xml, transport
-from receiptd.soap.related import TYPE as RELATED
-from receiptd.soap.related import root_part
+from receiptd.soap.endpoint import is_soap, submitted, transport
 from receiptd.soap.service import SoapPost
 from receiptd.web.receiving.intake import Intake, Origin, Taken
 
@@ -53,33 +50,27 @@ def read_kept(provider: Provider, post: Post) -> Sequence[Item]:
         return provider.read(post)
     # A body whose PIN was written in an unusual way was kept in UTF-8, whatever its header says.
     try:
-        return _read(provider, post.body, post.content_type, charset_of(post.content_type))
+        return _read(provider, post)
     except Fault as fault:
         first = fault
     try:
-        return _read(provider, post.body, post.content_type, "utf-8")
+        return _read(provider, post, "utf-8")
     except Fault:
         raise Invalid("body", str(first.faultstring)) from None
 
 
-def _read(
-    provider: Provider, body: bytes, content_type: str, charset: str | None
-) -> Sequence[Item]:
-    """:raises Fault: where it is no SOAP envelope with the one operation."""
+def _read(provider: Provider, kept: Post, charset: str | None = None) -> Sequence[Item]:
+    """:raises Fault: where it is no SOAP envelope with one of the operations."""
     reading: Any = _Reading(provider)
     intake: Intake = reading
-    post = SoapPost(intake, Origin(None, content_type), None, 0.0)
-    if content_type[:40].lower().startswith(RELATED) and not is_xml(body):
-        root = root_part(content_type, body)
-        post.before, post.behind = body[: root.start], body[root.end :]
-        body, charset = body[root.start : root.end], root.charset
+    post = SoapPost(intake, Origin(None, kept.content_type), None, 0.0)
     faults: list[Fault] = []
 
     def note(response: Any) -> None:
         if response.fault is not None:
             faults.append(response.fault)
 
-    transport().submit(body, charset, post).addCallback(note)
+    submitted(transport(), kept.body, post, charset).addCallback(note)
     if reading.error is not None:
         raise reading.error
     if faults:
