@@ -185,3 +185,17 @@ def test_the_command_copies_beside_a_server_and_finishes_without_it(
     more = Load(moved.port, clients=1)
     wait_until(lambda: len(more.acknowledged) > 5, "the new database takes receipts")
     more.stop()
+
+
+def test_a_price_that_differs_by_a_digit_alone_is_copied_anew(database):
+    source, target = new_engine(database("sqlite")), open_engine(database("sqlite"))
+    fill(source, 5)
+    work = Copy(source, target)
+    work.begin()
+    work.run()
+    with target.execution_options(any_revision=True).begin() as connection:
+        connection.execute(
+            update(receipts).where(receipts.c.id == 2).values(price=Decimal("13.9"))
+        )
+    assert work.run().written == 1
+    assert repr(everything(target)) == repr(everything(source))

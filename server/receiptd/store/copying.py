@@ -153,7 +153,12 @@ class Copy:
         theirs = {_key(table, row): row for row in found}
         ours = {_key(table, row): row for row in rows}
         gone = [key for key in theirs if key not in ours]
-        changed = [key for key, row in ours.items() if key in theirs and theirs[key] != row]
+        # By the same measure: 13.90 and 13.9 are equal as numbers, and not the same.
+        changed = [
+            key
+            for key, row in ours.items()
+            if key in theirs and _digest([theirs[key]]) != _digest([row])
+        ]
         added = [row._asdict() for key, row in ours.items() if key not in theirs]
         with self._target.begin() as connection:
             # Deleted first, and changed by deleting: what a changed row has may be unique.
