@@ -2,64 +2,18 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from threading import Event
 from typing import Any
 
 import pytest
 from twisted.internet.task import Clock
-from twisted.logger import globalLogPublisher
-from twisted.python.failure import Failure
 
-from kit.store import Store, new_engine, receipt
+from kit.periodic import Reactor
+from kit.store import receipt
 from receiptd.config import load
 from receiptd.daemon.retention_service import EVERY, FIRST, RetentionService
 from receiptd.daemon.service import Daemon
-from receiptd.store.spool.folder import Spool
-
-
-class Reactor(Clock):
-    """A clock, and threads that are done with before they are begun."""
-
-    def getThreadPool(self) -> Any:  # noqa: N802
-        return self
-
-    def callInThreadWithCallback(self, done: Any, work: Any) -> None:  # noqa: N802
-        try:
-            result = work()
-        except Exception:
-            done(False, Failure())
-        else:
-            done(True, result)
-
-    def callFromThread(self, work: Any, *args: Any) -> None:  # noqa: N802
-        work(*args)
-
-
-@pytest.fixture
-def store(tmp_path):
-    """A writer, a year ago."""
-    engine = new_engine(f"sqlite:///{tmp_path / 'receipts.db'}")
-    then = datetime.now(UTC) - timedelta(days=365)
-    store = Store(engine, spool=Spool(tmp_path / "spool"), now=lambda: then)
-    yield store
-    store.writer.stop()
-    engine.dispose()
-
-
-@pytest.fixture
-def logged():
-    """What is logged meanwhile."""
-    texts: list[str] = []
-
-    def observe(entry: dict[str, Any]) -> None:
-        from twisted.logger import formatEvent
-
-        texts.append(formatEvent(entry))
-
-    globalLogPublisher.addObserver(observe)
-    yield texts
-    globalLogPublisher.removeObserver(observe)
 
 
 def test_it_runs_a_while_after_the_start_and_then_every_hour(store, logged):

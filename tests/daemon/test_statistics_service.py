@@ -2,64 +2,17 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
-from typing import Any
+from datetime import timedelta
 
-import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import OperationalError
-from twisted.internet.task import Clock
-from twisted.logger import formatEvent, globalLogPublisher
-from twisted.python.failure import Failure
 
-from kit.store import Store, new_engine, receipt
+from kit.periodic import Reactor
+from kit.store import receipt
 from receiptd.daemon.statistics_service import EVERY, FIRST, StatisticsService
 from receiptd.message import Message
 from receiptd.store.giving_up import GivingUp
-from receiptd.store.spool.folder import Spool
 from receiptd.store.statistics_queries import fill
-
-
-class Reactor(Clock):
-    """A clock, and threads that are done with before they are begun."""
-
-    def getThreadPool(self) -> Any:  # noqa: N802
-        return self
-
-    def callInThreadWithCallback(self, done: Any, work: Any, *args: Any) -> None:  # noqa: N802
-        try:
-            result = work(*args)
-        except Exception:
-            done(False, Failure())
-        else:
-            done(True, result)
-
-    def callFromThread(self, work: Any, *args: Any) -> None:  # noqa: N802
-        work(*args)
-
-
-@pytest.fixture
-def store(tmp_path):
-    """A writer, a year ago."""
-    engine = new_engine(f"sqlite:///{tmp_path / 'receipts.db'}")
-    then = datetime.now(UTC) - timedelta(days=365)
-    store = Store(engine, spool=Spool(tmp_path / "spool"), now=lambda: then)
-    yield store
-    store.writer.stop()
-    engine.dispose()
-
-
-@pytest.fixture
-def log():
-    """What is logged meanwhile."""
-    texts: list[str] = []
-
-    def observe(entry: dict[str, Any]) -> None:
-        texts.append(formatEvent(entry))
-
-    globalLogPublisher.addObserver(observe)
-    yield texts
-    globalLogPublisher.removeObserver(observe)
 
 
 def test_it_counts_what_an_older_version_stored(store):
@@ -94,7 +47,7 @@ def test_it_gives_messages_up_once_it_is_told_after_how_long(store):
     service.stopService()
 
 
-def test_a_database_that_is_away_is_told_once_and_tried_again(store, log, monkeypatch):
+def test_a_database_that_is_away_is_told_once_and_tried_again(store, logged, monkeypatch):
     store.register(Message("csoft", "A"))
     reactor = Reactor()
     service = StatisticsService(reactor, store.engine, {}, timedelta(days=1))
@@ -107,7 +60,7 @@ def test_a_database_that_is_away_is_told_once_and_tried_again(store, log, monkey
         patch.setattr(GivingUp, "run", away)
         reactor.advance(FIRST)
         reactor.advance(EVERY)
-    told = [line for line in log if "the database is away" in line]
+    told = [line for line in logged if "the database is away" in line]
     assert len(told) == 1
     reactor.advance(EVERY)
     assert store.message().final
